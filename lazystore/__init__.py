@@ -1,0 +1,1 @@
+"""Convert once, open at once, scrub anything."""
