@@ -1,0 +1,1 @@
+"""The store on disk: locations, shards, the commit, manifests, reading and verifying."""

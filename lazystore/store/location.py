@@ -1,0 +1,239 @@
+"""Where a store lies: keys to bytes, in a folder here, in a bucket in `remote`.
+
+Writes are durable and atomic: a key holds its old bytes, none, or all of the new ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from lazystore.errors import DamagedStoreError, HostileStoreError, NoSpaceError, StoreError
+
+PARTIAL_SUFFIX = ".partial"
+_RENAME_RETRIES_S = (0.001, 0.005, 0.02, 0.05, 0.2, 0.5)
+# Windows: access denied and sharing violation, both of which pass when a virus scanner lets go.
+_TRANSIENT_WINERRORS = (5, 32)
+
+
+@runtime_checkable
+class Location(Protocol):
+    """Bytes under keys. Keys are POSIX-style relative paths; a missing key is FileNotFoundError."""
+
+    @property
+    def url(self) -> str:
+        """What to show a person; never holds credentials."""
+
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        """All bytes of a key; DamagedStoreError if there are more than `max_bytes`."""
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        """Bytes [offset, offset + length); fewer where the object ends."""
+
+    def read_tail(self, key: str, length: int) -> bytes:
+        """The last `length` bytes; fewer where the object is shorter."""
+
+    def size(self, key: str) -> int:
+        """Size in bytes."""
+
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+        """Put bytes under a key, durably, all or nothing; replaces what was there."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key; no error where it is absent."""
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        """Every key that begins with `prefix` (a folder's key with its slash, or nothing)."""
+
+
+def _fsync_folder(folder: str) -> None:
+    """Make renames and creations in a folder durable; Windows has no such call."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _make_folders(folder: str) -> None:
+    """Create a folder and its parents, each made durable in its own parent."""
+    missing = []
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for path in reversed(missing):
+        # Another writer may have made it between the check and now.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path)
+        _fsync_folder(os.path.dirname(path))
+
+
+def _write_all(handle: int, data: bytes | memoryview) -> None:
+    view = memoryview(data).cast("B")
+    while view.nbytes:
+        view = view[os.write(handle, view) :]
+
+
+def _replace(source: str, target: str) -> None:
+    """Rename over the target, waiting out Windows' sharing violations."""
+    for delay_s in _RENAME_RETRIES_S:
+        try:
+            os.replace(source, target)
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _TRANSIENT_WINERRORS:
+                raise
+            time.sleep(delay_s)
+    os.replace(source, target)
+
+
+class LocalLocation:
+    """A folder on a local disk or a mounted share.
+
+    Reads accept regular files below the resolved root only: a link, a device or a pipe that a
+    stranger put in a store could hang the reader or read files from outside.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(os.path.abspath(os.fspath(root)))
+
+    @property
+    def url(self) -> str:
+        return str(self.root)
+
+    def __repr__(self) -> str:
+        return f"LocalLocation({str(self.root)!r})"
+
+    def path(self, key: str) -> str:
+        """The file that holds a key."""
+        return os.path.join(self.root, *key.split("/"))
+
+    def open_guarded(self, key: str) -> int:
+        """A read-only descriptor of a key's file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        HostileStoreError
+            If it, or a folder on the way, is a link, or it is no regular file.
+        """
+        path = self.path(key)
+        parent = os.path.dirname(path)
+        inside = os.path.join(os.path.realpath(self.root), *key.split("/")[:-1])
+        if os.path.realpath(parent) != inside:
+            raise HostileStoreError(f"{key}: a folder on its way is a link; only plain folders are read")
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+        # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
+        flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
+            raise HostileStoreError(f"{key}: a link; only regular files are read")
+        try:
+            handle = os.open(path, flags)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise HostileStoreError(f"{key}: a link; only regular files are read") from error
+            if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
+                raise FileNotFoundError(key) from error
+            raise
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise HostileStoreError(f"{key}: not a regular file; only regular files are read")
+        return handle
+
+    def read(self, key: str, max_bytes: int | None = None) -> bytes:
+        handle = self.open_guarded(key)
+        with open(handle, "rb", buffering=0) as file:
+            size = os.fstat(handle).st_size
+            if max_bytes is not None and size > max_bytes:
+                raise DamagedStoreError(f"{key}: {size} bytes where at most {max_bytes} are sensible")
+            return _read_exactly(file, size)
+
+    def read_range(self, key: str, offset: int, length: int) -> bytes:
+        handle = self.open_guarded(key)
+        with open(handle, "rb", buffering=0) as file:
+            file.seek(offset)
+            return _read_exactly(file, length)
+
+    def read_tail(self, key: str, length: int) -> bytes:
+        handle = self.open_guarded(key)
+        with open(handle, "rb", buffering=0) as file:
+            size = os.fstat(handle).st_size
+            file.seek(max(0, size - length))
+            return _read_exactly(file, min(size, length))
+
+    def size(self, key: str) -> int:
+        status = os.lstat(self.path(key))
+        if not stat.S_ISREG(status.st_mode):
+            raise HostileStoreError(f"{key}: not a regular file; only regular files are read")
+        return status.st_size
+
+    def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+        target = self.path(key)
+        folder, name = os.path.split(target)
+        partial = os.path.join(
+            folder, f".{name}.{os.getpid()}-{threading.get_ident()}{PARTIAL_SUFFIX}"
+        )
+        try:
+            _make_folders(folder)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+            handle = os.open(partial, flags, 0o666)
+            try:
+                for part in parts:
+                    _write_all(handle, part)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            _replace(partial, target)
+            _fsync_folder(folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoSpaceError(
+                    f"no space left for {key!r} under {self.url}; free some and run the same command "
+                    "again: it resumes where it stopped"
+                ) from error
+            raise StoreError(f"cannot write {key!r} under {self.url}: {error.strerror or error}") from error
+
+    def delete(self, key: str) -> None:
+        path = self.path(key)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+            _fsync_folder(os.path.dirname(path))
+
+    def delete_empty_folders(self, prefix: str = "") -> None:
+        """Remove the folders below `prefix`, and itself, that hold nothing any more."""
+        top = self.path(prefix) if prefix else str(self.root)
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+    def list(self, prefix: str = "") -> Iterator[str]:
+        root = str(self.root)
+        top = os.path.join(root, *prefix.split("/")) if prefix else root
+        for folder, folders, names in os.walk(top):
+            folders.sort()
+            for name in sorted(names):
+                yield os.path.relpath(os.path.join(folder, name), root).replace(os.sep, "/")
+
+
+def _read_exactly(file: object, length: int) -> bytes:
+    """Up to `length` bytes of a raw file: one read may return fewer than asked for."""
+    parts = []
+    while length > 0:
+        part = file.read(length)  # type: ignore[attr-defined]  # io.FileIO; typing it costs an import
+        if not part:
+            break
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

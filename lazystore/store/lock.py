@@ -1,0 +1,72 @@
+"""Locks between processes on files beside a store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from lazystore.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+def _try_lock(handle: int, *, wait: bool) -> bool:
+    """Whether the lock was taken; the system frees it when the process ends, however it ends."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+    try:
+        import msvcrt
+    except ImportError:
+        return True
+    try:
+        # LK_LOCK retries for ten seconds, LK_NBLCK not at all.
+        msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, wait: bool, held_message: str) -> Iterator[None]:
+    """Hold an exclusive lock on a file that exists only while somebody holds it.
+
+    Raises
+    ------
+    StoreError
+        With `held_message`, if another process holds it and `wait` is false.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # The holder before us removed the folder just now.
+        if not _try_lock(handle, wait=wait):
+            os.close(handle)
+            raise StoreError(held_message)
+        # The holder before us may have removed the file while we waited: then ours is a lock on a
+        # file that nobody else will ever find.
+        try:
+            same = os.path.samestat(os.fstat(handle), os.stat(path))
+        except FileNotFoundError:
+            same = False
+        if same:
+            break
+        os.close(handle)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(handle)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
