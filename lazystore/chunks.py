@@ -33,9 +33,7 @@ def grid_shape(shape: Sequence[int], chunks: Sequence[int]) -> tuple[int, ...]:
     return tuple(ceil_div(size, chunk) for size, chunk in zip(shape, chunks, strict=True))
 
 
-def chunk_region(
-    chunk_index: ChunkIndex, chunks: Sequence[int], shape: Sequence[int]
-) -> tuple[slice, ...]:
+def chunk_region(chunk_index: ChunkIndex, chunks: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
     """The part of the array that a chunk holds, cut at the array's end.
 
     >>> chunk_region((3, 0), (3, 4), (10, 4))
@@ -81,9 +79,7 @@ def _axis_pieces(selection: range, chunk: int) -> list[tuple[int, slice, slice]]
     return pieces
 
 
-def pieces_of_selection(
-    selection: Sequence[range], chunks: Sequence[int]
-) -> Iterator[ChunkPiece]:
+def pieces_of_selection(selection: Sequence[range], chunks: Sequence[int]) -> Iterator[ChunkPiece]:
     """Every chunk that a rectangular selection touches, in C order of the selection.
 
     Parameters
@@ -157,9 +153,7 @@ def frames_per_chunk(frame_bytes: int, target_bytes: int = 512 * 1024) -> int:
     return 1 << int(math.log2(max(1, target_bytes // max(1, frame_bytes))))
 
 
-def frames_per_shard(
-    frame_bytes: int, chunk_frames: int, target_bytes: int = 32 * 1024 * 1024
-) -> int:
+def frames_per_shard(frame_bytes: int, chunk_frames: int, target_bytes: int = 32 * 1024 * 1024) -> int:
     """Frames a shard holds: a power-of-two number of inner chunks, at most the target's bytes.
 
     A power of two makes every overview bin of 2^k frames up to the shard's length come from one

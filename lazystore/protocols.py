@@ -171,10 +171,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recognition:
-    """A format's claim on a file: `certain` when its content proves it, else by name only."""
+    """A format's claim on a file: `certain` when its content proves it, else by name only.
+
+    `kind` is what this very file would become, where a format has several; ``""`` is the first.
+    """
 
     certain: bool
     note: str = ""
+    kind: str = ""
 
 
 @runtime_checkable
@@ -237,9 +241,7 @@ class ChunkReader(Protocol):
 class PrefetchPolicy(Protocol):
     """Which chunks along axis 0 will be wanted, soonest first; a pure function of the past."""
 
-    def __call__(
-        self, history: Sequence[tuple[float, int]], n_chunks: int, max_chunks: int
-    ) -> Sequence[int]:
+    def __call__(self, history: Sequence[tuple[float, int]], n_chunks: int, max_chunks: int) -> Sequence[int]:
         """`history` holds (monotonic seconds, chunk number) of recent demands, oldest first."""
 
 

@@ -193,7 +193,8 @@ class ArraySpec:
         """The array's ``zarr.json``."""
         if self.is_text:
             codecs: list[JSON] = [{"name": "vlen-utf8"}, {"name": "crc32c"}]
-            data_type, fill_value = "string", ""
+            data_type = "string"
+            fill_value: JSON = ""
         else:
             serializer: JSON = (
                 {"name": "bytes"}
@@ -279,8 +280,7 @@ def check_array_limits(spec: ArraySpec) -> None:
     """
     if len(spec.shape) > MAX_DIMENSIONS:
         raise HostileStoreError(
-            f"array {spec.path!r} declares {len(spec.shape)} dimensions; "
-            f"at most {MAX_DIMENSIONS} are read"
+            f"array {spec.path!r} declares {len(spec.shape)} dimensions; at most {MAX_DIMENSIONS} are read"
         )
     if spec.chunk_nbytes > MAX_CHUNK_BYTES:
         raise HostileStoreError(
@@ -366,9 +366,7 @@ def _parse_codecs(codecs: Sequence[Mapping[str, Any]], dtype: np.dtype[Any]) -> 
     configuration = codecs[1]["configuration"]
     if configuration["shuffle"] not in SHUFFLES:
         raise ValueError(f"shuffle {configuration['shuffle']!r}")
-    return Codec(
-        str(configuration["cname"]), int(configuration["clevel"]), configuration["shuffle"]
-    )
+    return Codec(str(configuration["cname"]), int(configuration["clevel"]), configuration["shuffle"])
 
 
 def group_metadata(attributes: Mapping[str, JSON]) -> dict[str, JSON]:
