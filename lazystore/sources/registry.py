@@ -1,0 +1,151 @@
+"""Which formats there are, which one a file is, and how to open it.
+
+A format's module is imported only when a file may be one of its own. Content decides before the
+name does: formats that claim the ending are asked first, and only when none of them is certain
+are the others asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from lazystore.errors import SourceError, UsageError
+from lazystore.protocols import KINDS, Source
+from lazystore.sources.options import Option, parse_options
+from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
+
+ENTRY_POINT_GROUP = "lazystore.sources"
+
+
+# The order decides between formats that are equally sure and give the same kind: special layouts
+# first, the general container last. One line a format.
+FORMATS: tuple[FormatRow, ...] = (
+    # --- events -----------------------------------------------------------------------------
+    # (add a line here)
+    # --- tracks, series, spikes, intervals --------------------------------------------------
+    # (add a line here)
+    # --- video ------------------------------------------------------------------------------
+    # (add a line here: FormatRow("video", "lazystore.sources.video:VIDEO", (".mp4", ...), ("video",), "video"))
+    # --- stacks and fields ------------------------------------------------------------------
+)
+
+
+@functools.cache
+def _outside_formats() -> tuple[FormatRow, ...]:
+    """Formats that other packages bring; loaded once, because only the object knows its endings."""
+    return tuple(_outside_row(entry) for entry in entry_points(group=ENTRY_POINT_GROUP))
+
+
+def _outside_row(entry: EntryPoint) -> FormatRow:
+    try:
+        loaded = entry.load()
+        return FormatRow(entry.name, entry.value, tuple(loaded.extensions), tuple(loaded.kinds))
+    except Exception as error:  # A broken plugin must not take the other formats with it.
+        note = f"broken:{type(error).__name__}: {error}"
+        return FormatRow(entry.name, note, (), ())
+
+
+def list_formats() -> list[FormatRow]:
+    """Every format, lazystore's own first, then those of other packages."""
+    return [*FORMATS, *(row for row in _outside_formats() if row.kinds)]
+
+
+def find_format(name: str) -> FormatRow:
+    """The format of a name.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or the package that brings it does not load.
+    """
+    for row in list_formats():
+        if row.name == name:
+            return row
+    for row in _outside_formats():
+        if row.name == name:
+            raise UsageError(
+                f"format {name!r} is installed but does not load ({row.target.partition(':')[2]}); "
+                "update or remove the package that brings it"
+            )
+    known = ", ".join(row.name for row in list_formats())
+    raise UsageError(f"unknown format {name!r}; the formats are: {known}")
+
+
+def recognise(path: str | os.PathLike[str], *, kind: str | None = None) -> tuple[str, str]:
+    """Name of the format that a file is in, and the kind it would become.
+
+    Raises
+    ------
+    UsageError
+        If `kind` is none of the kinds.
+    SourceError
+        If the file is missing, empty, unknown (`UnknownFormatError`), or several formats claim it.
+    MissingExtraError
+        If only a format whose package is missing could tell.
+    """
+    row, claim = claim_file(existing_path(path), list_formats(), _checked_kind(kind))
+    return row.name, kind or claim.kind or row.kinds[0]
+
+
+def open_path(
+    path: str | os.PathLike[str],
+    *,
+    kind: str | None = None,
+    format: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[Source]:
+    """The streams of one file or folder, the main one first.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder of images, or a Zarr folder.
+    kind, format
+        Override what the content says; see `list_formats`.
+    options
+        What the format is told; each format declares its own.
+
+    Raises
+    ------
+    UsageError
+        If `kind`, `format` or an option is unknown, or the format cannot become that kind.
+    SourceError
+        If the file is missing, empty, unknown or damaged.
+    MissingExtraError
+        If the package that reads it is not installed.
+    """
+    kind = _checked_kind(kind)
+    named = None if format is None else find_format(format)
+    existing = existing_path(path)
+    if named is None:
+        row, claim = claim_file(existing, list_formats(), kind)
+        if kind is None and claim.kind and len(row.kinds) > 1:
+            kind = claim.kind
+    else:
+        row = named
+    if kind is not None and kind not in row.kinds:
+        raise UsageError(
+            f"format {row.name!r} cannot become kind {kind!r}; it can become {', '.join(row.kinds)}"
+        )
+    loaded = row.load()
+    declared: Sequence[Option] = getattr(loaded, "options", ())
+    parsed = parse_options(row.name, declared, options or {})
+    if kind is not None:
+        parsed["kind"] = kind
+    try:
+        sources = list(loaded.open(existing, parsed))
+    except ModuleNotFoundError as error:
+        raise missing_extra(row, error) from error
+    if not sources:
+        raise SourceError(f"{existing.name!r} ({row.name}) holds no recording; nothing to read")
+    return sources
+
+
+def _checked_kind(kind: str | None) -> str | None:
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"unknown kind {kind!r}; the kinds are: {', '.join(KINDS)}")
+    return kind
