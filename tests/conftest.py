@@ -1,0 +1,131 @@
+"""What every test gets: a fresh store path, the corpus, a leak check, and skips that count in CI.
+
+Environment
+-----------
+LAZYSTORE_CORPUS
+    Folder of real recordings (video/, stack/, events/). Unset: tests that need it are skipped.
+LAZYSTORE_CI
+    Set in CI: a skipped test is a failed test, so that nothing goes missing unnoticed. Only the
+    corpus may be absent, because it cannot be part of the project.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+NO_CORPUS = "LAZYSTORE_CORPUS is not set: no folder of real recordings to test on"
+THREAD_PREFIX = "lazystore"
+# Pools that belong to the process, not to a store, may outlive a test; nothing else may.
+SHARED_THREAD_PREFIX = "lazystore-shared"
+THREAD_GRACE_S = 5.0
+
+# Speed on a shared machine says nothing about the code: no deadline, no "too slow".
+settings.register_profile(
+    "lazystore",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="LAZYSTORE_CI" in os.environ,
+)
+settings.load_profile("lazystore")
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> Path:
+    """Where a test may create its store; nothing is there yet."""
+    return tmp_path / "session.zarr"
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """Folder of real recordings; the test is skipped where there is none."""
+    named = os.environ.get("LAZYSTORE_CORPUS")
+    if not named:
+        pytest.skip(NO_CORPUS)
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"LAZYSTORE_CORPUS={named!r} is not a folder")
+    return folder
+
+
+def open_files() -> dict[int, str]:
+    """Descriptors of this process that are open on regular files, where /proc tells; else none."""
+    found = {}
+    try:
+        descriptors = os.listdir("/proc/self/fd")
+    except OSError:
+        return {}
+    for name in descriptors:
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if stat.S_ISREG(os.fstat(int(name)).st_mode):
+                found[int(name)] = target
+        except OSError:  # closed since the listing, like the listing's own descriptor
+            continue
+    return found
+
+
+def own_threads() -> set[threading.Thread]:
+    """Living threads that belong to a store, a reader or a conversion."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(THREAD_PREFIX) and not thread.name.startswith(SHARED_THREAD_PREFIX)
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves threads of lazystore running or files open."""
+    threads_before, files_before = own_threads(), open_files()
+    yield
+    give_up_at = time.monotonic() + THREAD_GRACE_S
+    while (threads := own_threads() - threads_before) and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    assert not threads, f"threads left running: {sorted(thread.name for thread in threads)}"
+    if _files_added(files_before):
+        gc.collect()  # a file held by a reference cycle is not a leak; collecting costs, so only now
+        leaked = _files_added(files_before)
+        assert not leaked, f"files left open: {leaked}"
+
+
+def _files_added(before: dict[int, str]) -> list[str]:
+    """Files open now that were not; libraries' own files (shared objects, caches) do not count."""
+    return sorted(
+        target
+        for number, target in open_files().items()
+        if before.get(number) != target and "site-packages" not in target
+    )
+
+
+def _skip_is_failure(reason: str) -> bool:
+    if "LAZYSTORE_CI" not in os.environ:
+        return False
+    return not (NO_CORPUS in reason and not os.environ.get("LAZYSTORE_CORPUS"))
+
+
+def _fail_if_skipped[R: (pytest.TestReport, pytest.CollectReport)](report: R) -> R:
+    """The same report, failed where it was skipped and CI forbids that."""
+    expected_failure = hasattr(report, "wasxfail")
+    if report.outcome == "skipped" and not expected_failure and _skip_is_failure(str(report.longrepr)):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which LAZYSTORE_CI counts as a failure: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _fail_if_skipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _fail_if_skipped((yield))
