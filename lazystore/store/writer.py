@@ -1,0 +1,394 @@
+"""Writing one item: tasks in any order, then the commit, its metadata last.
+
+Nothing of an item can be seen, by us or by plain Zarr, before every byte of it is durable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.chunks import ceil_div
+from lazystore.errors import DamagedStoreError, StoreError
+from lazystore.schema import JSON, ArraySpec, check_item_name, group_metadata
+from lazystore.store.index import (
+    METADATA,
+    ItemRecord,
+    item_from_document,
+    read_document,
+    read_index,
+    update_root,
+    write_json,
+)
+from lazystore.store.location import LocalLocation
+from lazystore.store.lock import file_lock
+from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
+from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, is_partial, unfinished_items
+from lazystore.store.shard import encode_file
+
+MANIFEST_FOLDER = "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlan:
+    """What a conversion writes, settled before its first byte.
+
+    Attributes
+    ----------
+    name
+        The item's path below the root.
+    generation
+        Hash of source identity, settings, format and codec versions: equal generations have equal
+        bytes, and only they may resume each other.
+    columns
+        Streamed arrays; they share the record axis.
+    records_per_task
+        Records in one task: one file of each column.
+    length
+        Records in all.
+    attributes
+        `attrs.lazystore` as far as it is known; the commit may add to it.
+    """
+
+    name: str
+    generation: str
+    columns: tuple[ArraySpec, ...]
+    records_per_task: int
+    length: int
+    attributes: Mapping[str, JSON]
+
+    @property
+    def n_tasks(self) -> int:
+        """Number of tasks."""
+        return ceil_div(self.length, self.records_per_task)
+
+    def task_range(self, task: int) -> tuple[int, int]:
+        """Records [start, stop) of a task."""
+        start = task * self.records_per_task
+        return start, min(start + self.records_per_task, self.length)
+
+    def to_document(self) -> dict[str, JSON]:
+        """The plan as the progress area keeps it, with the metadata that is held back."""
+        return {
+            "name": self.name,
+            "generation": self.generation,
+            "records_per_task": self.records_per_task,
+            "length": self.length,
+            "attributes": dict(self.attributes),
+            "documents": {column.path: column.to_metadata() for column in self.columns},
+        }
+
+
+class ItemWriter:
+    """The one writer of one item; a context manager that holds the item's lock.
+
+    `write_task` may be called from several threads; everything else from one.
+    """
+
+    def __init__(
+        self, location: LocalLocation, plan: ItemPlan, *, resume: bool = True, overwrite: bool = False
+    ) -> None:
+        check_item_name(plan.name)
+        self.location = location
+        self.plan = plan
+        self._resume = resume
+        self._overwrite = overwrite
+        self._area = ProgressArea(location.root, plan.name)
+        self._stack = contextlib.ExitStack()
+        self._finished: set[int] = set()
+        # Set where the item is there already, from the same source and settings: nothing to do.
+        self.already: ItemRecord | None = None
+
+    def __enter__(self) -> Self:
+        check_output(self.location)
+        lock = file_lock(
+            self._area.lock_path,
+            wait=False,
+            held_message=f"item {self.plan.name!r} of {self.location.url} is being converted by another "
+            "process; wait for it, or choose another name",
+        )
+        self._stack.enter_context(lock)
+        try:
+            self._begin()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+        with contextlib.suppress(OSError):
+            self._area.top.rmdir()
+
+    # --- before the first task ----------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._finish_removal()
+        kept = self._area.read_document(PLAN)
+        committed = self._committed()
+        same = committed is not None and committed.generation == self.plan.generation
+        if same and kept is None and self._resume and not self._overwrite:
+            self.already = committed
+            return
+        if committed is not None and (self._overwrite or not (kept and same)):
+            if not self._overwrite:
+                raise StoreError(
+                    f"item {self.plan.name!r} is already in {self.location.url}; "
+                    "pass --overwrite to replace it, or --name to add another"
+                )
+            self._remove(committed)
+        check_name_is_free(self.location, self.plan.name)
+        if kept is not None and kept.get("generation") != self.plan.generation:
+            if self._resume and not self._overwrite:
+                raise StoreError(
+                    f"an unfinished conversion of {self.plan.name!r} into {self.location.url} had another "
+                    "source or other settings; run it with those, or pass --overwrite to begin anew"
+                )
+            kept = None
+        if kept is None or not self._resume:
+            self._discard_unfinished()
+            self._area.write_document(PLAN, self.plan.to_document())
+        self._finished = {
+            task for task in self._area.recorded_tasks() if task < self.plan.n_tasks and self._is_durable(task)
+        }
+
+    def _committed(self) -> ItemRecord | None:
+        document = read_document(self.location, f"{self.plan.name}/{METADATA}")
+        return None if document is None else item_from_document(self.plan.name, document)
+
+    def _is_durable(self, task: int) -> bool:
+        """Whether a recorded task's files are there in full; otherwise it is done again."""
+        record = self._area.read_record(task)
+        if record is None:
+            return False
+        try:
+            return all(self.location.size(f"{self.plan.name}/{e.key}") == e.size for e in record.entries)
+        except FileNotFoundError:
+            return False
+
+    def _discard_unfinished(self) -> None:
+        """Delete what an abandoned conversion wrote: nothing of it was ever committed."""
+        for key in list(self.location.list(f"{self.plan.name}/")):
+            self.location.delete(key)
+        self.location.delete_empty_folders(self.plan.name)
+        self._area.clear()
+
+    # --- overwriting --------------------------------------------------------------------------
+
+    def _remove(self, record: ItemRecord) -> None:
+        """Un-commit an item, then delete its files; the list of them survives a kill."""
+        root = read_root(self.location, record.name, record.attributes)
+        keys = [METADATA, *(f"{path}/{METADATA}" for path in record.documents)]
+        keys += [entry.key for entry in read_entries(self.location, record.name, root)]
+        keys += [*(page.key for page in root.pages), root.key]
+        self._area.clear()
+        self._area.write_document(REMOVAL, {"keys": keys})
+        self._finish_removal()
+
+    def _finish_removal(self) -> None:
+        removal = self._area.read_document(REMOVAL)
+        if removal is None:
+            return
+        name = self.plan.name
+        with self._root_lock():
+            index = read_index(self.location)
+            if index is not None and name in index.items:
+                update_root(self.location, add=[], remove=[name])
+        for key in removal["keys"]:
+            self.location.delete(f"{name}/{key}")
+        self.location.delete_empty_folders(name)
+        self._area.delete_document(REMOVAL)
+
+    def _root_lock(self) -> contextlib.AbstractContextManager[None]:
+        return file_lock(self._area.root_lock_path, wait=True, held_message="the root is being rebuilt")
+
+    # --- tasks --------------------------------------------------------------------------------
+
+    @property
+    def finished(self) -> frozenset[int]:
+        """Tasks that are durable."""
+        return frozenset(self._finished)
+
+    def write_task(
+        self,
+        task: int,
+        columns: Mapping[str, NDArray[Any]],
+        shares: Mapping[str, NDArray[Any]],
+        missing: Sequence[int] = (),
+    ) -> int:
+        """Encode and write one task's files, then record it; returns the bytes written.
+
+        Parameters
+        ----------
+        task
+            Its number.
+        columns
+            The task's records of every column, by path.
+        shares
+            What is computed on the way; `shares` gives it back in order.
+        missing
+            Records (numbered in the recording) that the source lost.
+        """
+        entries = []
+        for spec in self.plan.columns:
+            file_index = (task, *(0 for _ in spec.shape[1:]))
+            entries.append(self._write_file(spec, file_index, columns[spec.path]))
+        self._area.write_record(TaskRecord(task, tuple(entries), shares, tuple(missing)))
+        self._finished.add(task)
+        return sum(entry.size for entry in entries)
+
+    def _write_file(self, spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any]) -> Entry:
+        encoded = encode_file(spec, file_index, block)
+        key = f"{spec.path}/{spec.key(file_index)}"
+        self.location.write(f"{self.plan.name}/{key}", encoded.parts)
+        return Entry(key, encoded.size, encoded.crc32c, encoded.sha256)
+
+    def records(self) -> Iterator[TaskRecord]:
+        """Every task's record in order, one in memory at a time."""
+        return self._area.records(range(self.plan.n_tasks))
+
+    # --- commit -------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        side: Iterable[tuple[ArraySpec, Callable[[], Iterable[NDArray[Any]]]]],
+        attributes: Mapping[str, JSON],
+    ) -> ItemRecord:
+        """Write the side arrays, the manifest and all metadata; the item exists when this returns.
+
+        Parameters
+        ----------
+        side
+            Small arrays: the record, and a function that gives its values along axis 0 in pieces.
+        attributes
+            The whole `attrs.lazystore`, less `manifest`.
+
+        Raises
+        ------
+        StoreError
+            If a task is missing.
+        """
+        plan = self.plan
+        if len(self._finished) != plan.n_tasks:
+            raise StoreError(f"{plan.n_tasks - len(self._finished)} of {plan.n_tasks} tasks are not finished")
+        specs = list(plan.columns)
+        entries: list[Entry] = [entry for record in self.records() for entry in record.entries]
+        for spec, pieces in side:
+            specs.append(spec)
+            entries += self._write_side(spec, pieces())
+        for key in list(self.location.list(f"{plan.name}/")):
+            if is_partial(key):
+                self.location.delete(key)
+        documents: dict[str, JSON] = {}
+        for spec in specs:
+            for depth in range(1, spec.path.count("/") + 1):
+                documents["/".join(spec.path.split("/")[:depth])] = group_metadata({})
+            documents[spec.path] = spec.to_metadata()
+        folder = f"{specs[0].path}/{MANIFEST_FOLDER}"
+        root = write_manifest(self.location, plan.name, folder, entries, documents, attributes)
+        for path in sorted(documents):
+            document = documents[path]
+            assert isinstance(document, dict)
+            write_json(self.location, f"{plan.name}/{path}/{METADATA}", document)
+        record = ItemRecord(plan.name, {**attributes, "manifest": root.reference()}, documents)  # type: ignore[arg-type]  # JSON documents are mappings here
+        write_json(self.location, f"{plan.name}/{METADATA}", record.to_document())
+        with self._root_lock():
+            update_root(self.location, add=[plan.name, *self._others_to_index()], remove=[])
+        self._area.clear()
+        return record
+
+    def _others_to_index(self) -> list[str]:
+        """Items committed by a converter that was killed before it rebuilt the root."""
+        index = read_index(self.location)
+        known = set(index.items) if index else set()
+        return [
+            name
+            for name in unfinished_items(self.location.root)
+            if name not in known and read_document(self.location, f"{name}/{METADATA}") is not None
+        ]
+
+    def _write_side(self, spec: ArraySpec, pieces: Iterable[NDArray[Any]]) -> Iterator[Entry]:
+        """Cut pieces of any length into the array's chunks and write each."""
+        rows = spec.write_shape[0] if spec.shape else 1
+        pending: list[NDArray[Any]] = []
+        n_pending, number, n_rows = 0, 0, 0
+
+        def flush(stop: int) -> Entry:
+            nonlocal pending, n_pending, number
+            joined = np.concatenate(pending) if len(pending) > 1 else pending[0]
+            block, rest = joined[:stop], joined[stop:]
+            pending, n_pending = ([rest] if len(rest) else []), len(rest)
+            entry = self._write_file(spec, (number, *(0 for _ in spec.shape[1:])), block)
+            number += 1
+            return entry
+
+        for piece in pieces:
+            if not len(piece):
+                continue
+            pending.append(piece)
+            n_pending += len(piece)
+            n_rows += len(piece)
+            while n_pending >= rows:
+                yield flush(rows)
+        if n_pending:
+            yield flush(n_pending)
+        if n_rows != spec.shape[0]:
+            raise DamagedStoreError(f"{spec.path}: {n_rows} rows were given for an array of {spec.shape[0]}")
+
+
+def check_output(location: LocalLocation) -> None:
+    """Refuse an output that holds something else.
+
+    Raises
+    ------
+    StoreError
+        If it is a file, a folder with other content, or somebody else's Zarr store.
+    """
+    root = location.root
+    if not root.exists():
+        return
+    if not root.is_dir():
+        raise StoreError(f"{location.url} is a file; the output must be a new folder or a lazystore")
+    if read_document(location, METADATA) is None:
+        top = ProgressArea(root, "any").top
+        if any(root.iterdir()) and not top.exists():
+            raise StoreError(
+                f"{location.url} is a folder with other content; the output must be new, empty or a lazystore"
+            )
+    elif read_index(location) is None:
+        raise StoreError(f"{location.url} is a Zarr store that lazystore did not write; choose another output")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def check_name_is_free(location: LocalLocation, name: str) -> None:
+    """Refuse a name that another item's name contains, or equals on some file system.
+
+    Raises
+    ------
+    StoreError
+        If so.
+    """
+    index = read_index(location)
+    for other in index.items if index else ():
+        if other == name:
+            continue
+        mine, theirs = _folded(name) + "/", _folded(other) + "/"
+        if mine == theirs:
+            raise StoreError(f"item name {name!r} equals {other!r} on some file systems; choose another")
+        if mine.startswith(theirs) or theirs.startswith(mine):
+            raise StoreError(f"item {name!r} cannot lie inside item {other!r}, or around it; choose another name")
