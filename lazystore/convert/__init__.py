@@ -1,0 +1,1 @@
+"""Plans a conversion, runs it, and computes what one pass over a recording can."""
