@@ -77,3 +77,10 @@ class MissingFrameError(LazystoreError, LookupError):
 
 class MemoryBudgetError(LazystoreError, MemoryError):
     """An array larger than the memory budget was about to be loaded by accident."""
+
+
+class LabelError(UsageError, KeyError):
+    """A label that an axis does not hold, or that it holds more than once."""
+
+    # KeyError shows the repr of its message; this one is a sentence.
+    __str__ = Exception.__str__
