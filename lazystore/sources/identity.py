@@ -7,8 +7,9 @@ cost as much as converting it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,16 +73,24 @@ def identify_files(name: str, paths: Sequence[Path]) -> SourceIdentity:
     return SourceIdentity(name, size_bytes, mtime_ns, digest.hexdigest())
 
 
-def identify_folder(folder: Path) -> SourceIdentity:
-    """Identity of a folder as a whole: every file below it, in a fixed order.
+def identify_folder(folder: Path, *, max_files: int = 20_000) -> SourceIdentity:
+    """Identity of a folder as a whole: the files below it, in a fixed order.
+
+    A chunked store may hold millions of files, so at most `max_files` are looked at.
 
     Raises
     ------
     SourceError
         If a file cannot be looked at.
     """
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return identify_files(folder.name, paths)
+    return identify_files(folder.name, list(itertools.islice(_files_below(folder), max_files)))
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            yield Path(parent, name)
 
 
 def identify_array(array: Any, name: str = "array") -> SourceIdentity:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from lazystore.errors import UsageError
@@ -22,8 +23,9 @@ class Option:
     name
         As in ``source_options={name: ...}`` and ``--option name=...``.
     type
-        ``"text"``, ``"number"`` (finite float), ``"integer"``, ``"flag"``, or ``"any"`` for a value
-        that is passed as it is. Text from a command line is converted.
+        ``"text"``, ``"number"`` (finite float), ``"integer"``, ``"flag"``, ``"rate"`` (a positive
+        exact fraction), or ``"any"`` for a value that is passed as it is. Text from a command line
+        is converted.
     meaning
         Half a sentence with the unit, shown by ``lazystore info`` and in error messages.
     choices
@@ -46,6 +48,8 @@ def parse_options(format_name: str, declared: Sequence[Option], values: Mapping[
 
     >>> parse_options("npy", [Option("rate_hz", "number", "frames a second")], {"rate_hz": "50"})
     {'rate_hz': 50.0}
+    >>> parse_options("npy", [Option("rate_hz", "rate", "frames a second")], {"rate_hz": 29.97})
+    {'rate_hz': Fraction(2997, 100)}
     """
     by_name = {option.name: option for option in declared}
     parsed = {}
@@ -84,6 +88,15 @@ def _convert(format_name: str, option: Option, value: Any) -> Any:
         except (TypeError, ValueError, OverflowError):
             pass
         expected = "a finite number" if option.type == "number" else "a whole number"
+    if option.type == "rate" and not isinstance(value, bool):
+        try:
+            # A float is taken as it is written: 29.97 means 2997/100, not its binary neighbour.
+            rate = Fraction(str(value))
+            if rate > 0:
+                return rate
+        except (ValueError, ZeroDivisionError):
+            pass
+        expected = "a positive rate"
     raise UsageError(
         f"option {option.name}={value!r} of format {format_name!r} is not {expected}; "
         f"it means {option.meaning}"

@@ -15,6 +15,7 @@ from typing import Any
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import KINDS, Source
+from lazystore.sources.frames import ARRAY_KINDS
 from lazystore.sources.options import Option, parse_options
 from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
 
@@ -29,8 +30,19 @@ FORMATS: tuple[FormatRow, ...] = (
     # --- tracks, series, spikes, intervals --------------------------------------------------
     # (add a line here)
     # --- video ------------------------------------------------------------------------------
-    # (add a line here: FormatRow("video", "lazystore.sources.video:VIDEO", (".mp4", ...), ("video",), "video"))
+    # (add a line here)
     # --- stacks and fields ------------------------------------------------------------------
+    FormatRow("npy", "lazystore.sources.npy:NPY", (".npy",), ARRAY_KINDS),
+    FormatRow("netcdf", "lazystore.sources.datasets:NETCDF", (".nc", ".nc4", ".cdf", ".netcdf"), ARRAY_KINDS),
+    FormatRow("zarr", "lazystore.sources.datasets:ZARR", (".zarr",), ARRAY_KINDS),
+    FormatRow("npz", "lazystore.sources.npz:NPZ", (".npz",), ARRAY_KINDS),
+    FormatRow(
+        "hdf5",
+        "lazystore.sources.hierarchical:HDF5",
+        (".h5", ".hdf5", ".hdf", ".he5", ".nwb"),
+        ARRAY_KINDS,
+        "events",
+    ),
 )
 
 
