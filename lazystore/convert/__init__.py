@@ -1,1 +1,1 @@
-"""Plans a conversion, runs it, and computes what one pass over a recording can."""
+"""From sources to stores: a pure plan, then a run that carries it out."""

@@ -1,0 +1,278 @@
+"""What a conversion will write and cost, settled before its first byte; nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.chunks import ceil_div, check_shards, frames_per_chunk, frames_per_shard
+from lazystore.convert.timing import Timing
+from lazystore.convert.trial import TrialResult, choose_shuffle, codec_of_preset
+from lazystore.errors import NoSpaceError, SourceError, UsageError
+from lazystore.protocols import Column, Source, SourceInfo
+from lazystore.schema import JSON, ArraySpec, Codec, check_array_limits, format_record, sha256_of_json
+from lazystore.store.writer import ItemPlan
+
+# Interpreter, numpy, numba, codecs and a decoder, measured: what a conversion holds besides blocks.
+BASELINE_BYTES = 230 * 1024 * 1024
+# Records that the codec trial reads, spread over the recording, so that a fade-in does not decide.
+TRIAL_POSITIONS = (0.1, 0.5, 0.9)
+TRIAL_BYTES = 4 * 1024 * 1024
+DEFAULT_CODEC = "balanced"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a caller may choose of an item's layout.
+
+    Attributes
+    ----------
+    codec
+        A preset's name, or None for the kind's default.
+    chunks, shards
+        Records an inner chunk, a shard; or None for what the record's size suggests.
+    workers
+        Threads that compress; None for one a core.
+    """
+
+    codec: str | None = None
+    chunks: int | tuple[int, ...] | None = None
+    shards: int | None = None
+    workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionPlan:
+    """One item's conversion.
+
+    Attributes
+    ----------
+    item
+        What the store will hold.
+    info, timing
+        The recording as it will be stored, and the times of its records.
+    trials
+        Codec and sampled ratio a column.
+    source_bytes
+        Size of the input.
+    decoded_bytes, stored_bytes
+        Size of all columns decoded; estimate of what they take on disk.
+    peak_bytes
+        Bound on the memory the conversion uses.
+    """
+
+    item: ItemPlan
+    info: SourceInfo
+    timing: Timing
+    trials: Mapping[str, TrialResult]
+    workers: int
+    source_bytes: int
+    decoded_bytes: int
+    stored_bytes: int
+    peak_bytes: int
+
+    def describe(self) -> dict[str, JSON]:
+        """The plan as ``--dry-run --json`` prints it."""
+        return {
+            "item": self.item.name,
+            "kind": self.info.kind,
+            "format": self.info.format,
+            "records": self.item.length,
+            "arrays": [
+                {
+                    "path": column.path,
+                    "dims": list(column.dims),
+                    "shape": list(column.shape),
+                    "dtype": column.dtype.name,
+                    "chunks": list(column.chunks),
+                    "shards": list(column.shards or column.chunks),
+                    "codec": asdict(column.codec),
+                    "sampled_ratio": round(self.trials[column.path].ratio, 3),
+                }
+                for column in self.item.columns
+            ],
+            "tasks": self.item.n_tasks,
+            "source_bytes": self.source_bytes,
+            "decoded_bytes": self.decoded_bytes,
+            "estimated_store_bytes": self.stored_bytes,
+            "peak_memory_bytes": self.peak_bytes,
+            "clock": self.timing.clock.describe(),
+            "problems": list(self.info.problems),
+        }
+
+
+@cache
+def codec_versions() -> dict[str, str]:
+    """Versions of what decides the bytes of a shard."""
+    return {name: version(name) for name in ("numcodecs", "numpy")}
+
+
+def record_bytes(column: Column) -> int:
+    """Decoded bytes of one record of a column."""
+    return column.dtype.itemsize * int(np.prod(column.shape[1:], dtype=np.int64))
+
+
+def layout(columns: Sequence[Column], settings: Settings) -> tuple[tuple[int, ...], int]:
+    """Inner chunk of the first column and records a shard, shared by all columns.
+
+    Raises
+    ------
+    UsageError
+        If the chunks or shards asked for do not fit the arrays.
+    """
+    first, length = columns[0], columns[0].shape[0]
+    widest = max(record_bytes(column) for column in columns)
+    tail = tuple(max(1, size) for size in first.shape[1:])
+    wanted = settings.chunks
+    if wanted is None:
+        frames = frames_per_chunk(widest)
+        # A short recording must not be padded to a long chunk.
+        frames = min(frames, 1 << max(0, length - 1).bit_length())
+    elif isinstance(wanted, int):
+        frames = wanted
+    elif len(wanted) == len(first.shape) and len(columns) == 1:
+        frames, tail = wanted[0], tuple(wanted[1:])
+    else:
+        raise UsageError(
+            f"chunks {wanted!r} do not fit {len(columns)} array(s) of shape {first.shape}; "
+            f"pass records a chunk, or one length for each of {first.dims}"
+        )
+    if frames < 1 or any(size < 1 for size in tail):
+        raise UsageError(f"chunks {wanted!r} must be 1 or more along every axis")
+    total = sum(record_bytes(column) for column in columns)
+    shard = settings.shards
+    if shard is None:
+        shard = frames_per_shard(total, frames)
+        shard = min(shard, frames * (1 << max(0, ceil_div(length, frames) - 1).bit_length()))
+    check_shards((shard,), (frames,))
+    return (frames, *tail), shard
+
+
+def read_samples(source: Source, chunk_frames: int) -> dict[str, list[NDArray[Any]]]:
+    """A few chunks of every column, spread over the recording; at most about 12 MB."""
+    info = source.info
+    widest = max(1, sum(record_bytes(column) for column in info.columns))
+    count = max(1, min(info.length, chunk_frames, TRIAL_BYTES // widest))
+    samples: dict[str, list[NDArray[Any]]] = {column.name: [] for column in info.columns}
+    starts = sorted({int(fraction * (info.length - count)) for fraction in TRIAL_POSITIONS})
+    for start in starts:
+        block = source.read(start, start + count)
+        for name, values in block.columns.items():
+            samples[name].append(values)
+    return samples
+
+
+def make_plan(
+    info: SourceInfo,
+    name: str,
+    timing: Timing,
+    settings: Settings,
+    samples: Mapping[str, Sequence[NDArray[Any]]],
+    recorded: Mapping[str, JSON],
+) -> ConversionPlan:
+    """The plan of one item. Pure: equal arguments give equal plans.
+
+    Parameters
+    ----------
+    info
+        The recording, as it will be stored.
+    name
+        Name of the item.
+    samples
+        Chunks of every column for the codec trial, from `read_samples`.
+    recorded
+        Further entries for ``attrs.lazystore``: selection, transform.
+
+    Raises
+    ------
+    SourceError
+        If there are no records.
+    UsageError
+        If a setting is unknown or does not fit.
+    """
+    if info.length == 0:
+        names = ", ".join(identity.name for identity in info.identity)
+        raise SourceError(f"{names} holds no records; there is nothing to convert")
+    chunk, shard_records = layout(info.columns, settings)
+    preset = codec_of_preset(settings.codec or DEFAULT_CODEC)
+    trials = {column.name: choose_shuffle(preset, samples[column.name]) for column in info.columns}
+    columns = tuple(
+        _column_spec(column, chunk, shard_records, trials[column.name].codec) for column in info.columns
+    )
+    for column in columns:
+        check_array_limits(column)
+    body: dict[str, JSON] = {
+        "format": format_record(),
+        "kind": info.kind,
+        "source": {
+            "format": info.format,
+            "files": [asdict(identity) for identity in info.identity],
+            **info.attributes,
+        },
+        **info.item_attributes,
+        **timing.attributes(),
+        **recorded,
+        "codec": settings.codec or DEFAULT_CODEC,
+        "problems": list(info.problems),
+    }
+    times = None if timing.times_s is None else sha256_of_json(timing.times_s.tolist())
+    fingerprint: dict[str, JSON] = {
+        "attributes": body,
+        "documents": {column.path: column.to_metadata() for column in columns},
+        "versions": codec_versions(),
+        "times": times,
+    }
+    generation = sha256_of_json(fingerprint)[:16]
+    item = ItemPlan(name, generation, columns, shard_records, info.length, {**body, "generation": generation})
+    decoded = sum(column.nbytes for column in columns)
+    stored = sum(int(column.nbytes / trials[column.path].ratio) for column in columns)
+    block = sum(record_bytes(column) for column in info.columns) * min(shard_records, info.length)
+    return ConversionPlan(
+        item,
+        info,
+        timing,
+        trials,
+        settings.workers,
+        sum(identity.size_bytes for identity in info.identity),
+        decoded,
+        stored,
+        # One block being read, one waiting, one with each worker beside its encoded form.
+        BASELINE_BYTES + block * (2 + 2 * settings.workers),
+    )
+
+
+def _column_spec(column: Column, chunk: tuple[int, ...], shard_records: int, codec: Codec) -> ArraySpec:
+    tail = tuple(max(1, size) for size in column.shape[1:])
+    inner = chunk if len(chunk) == len(column.shape) and len(chunk) > 1 else (chunk[0], *tail)
+    shard_tail = tuple(ceil_div(size, part) * part for size, part in zip(tail, inner[1:], strict=True))
+    return ArraySpec(
+        column.name,
+        column.dims,
+        column.shape,
+        column.dtype,
+        inner,
+        (shard_records, *shard_tail),
+        codec,
+        column.attributes,
+    )
+
+
+def check_space(plan: ConversionPlan, free_bytes: int) -> None:
+    """Refuse what will not fit.
+
+    Raises
+    ------
+    NoSpaceError
+        If the estimate is above the free space.
+    """
+    if plan.stored_bytes > free_bytes:
+        raise NoSpaceError(
+            f"{plan.item.name!r} needs about {plan.stored_bytes / 1e6:,.0f} MB and {free_bytes / 1e6:,.0f} MB "
+            "are free; free some space, choose another output, or a smaller --codec"
+        )

@@ -1,0 +1,243 @@
+"""Carrying out a plan: one thread reads the source in order, others summarise, encode and write.
+
+Memory is bounded by a count of blocks in flight, not by hope: the reader waits for a free place
+before it reads the next block.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.convert.plan import ConversionPlan
+from lazystore.convert.summaries import Summary, side_of_arrays, summary_for
+from lazystore.errors import LazystoreError, SourceError
+from lazystore.protocols import Block, Source
+from lazystore.schema import JSON
+from lazystore.store.index import ItemRecord
+from lazystore.store.location import LocalLocation
+from lazystore.store.writer import ItemWriter
+
+# A place for the block being read and one that waits, beside one for each worker.
+PLACES_BESIDE_WORKERS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an item is.
+
+    Attributes
+    ----------
+    item
+        Its name.
+    records, total_records
+        Records that are durable, and all of them.
+    resumed_records
+        Records that were durable before this run began.
+    stored_bytes
+        Bytes written by this run.
+    elapsed_s
+        Seconds since this run began.
+    """
+
+    item: str
+    records: int
+    total_records: int
+    resumed_records: int
+    stored_bytes: int
+    elapsed_s: float
+
+    @property
+    def rate_hz(self) -> float:
+        """Records a second of this run."""
+        return (self.records - self.resumed_records) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left at this rate; None before the first task is done."""
+        return (self.total_records - self.records) / self.rate_hz if self.rate_hz > 0 else None
+
+
+type ProgressCallback = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run did."""
+
+    record: ItemRecord
+    already_there: bool
+    tasks_done: int
+    tasks_resumed: int
+    missing: tuple[int, ...]
+
+
+def run(
+    plan: ConversionPlan,
+    source: Source,
+    location: LocalLocation,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    before_commit: Callable[[], None] | None = None,
+) -> RunResult:
+    """Convert one item; killed at any point, the same call resumes it.
+
+    Parameters
+    ----------
+    plan
+        From `make_plan`, over this very source.
+    source
+        Gives the records.
+    location
+        The store.
+    resume, overwrite
+        As in `convert`.
+    progress
+        Called on this thread after every task.
+    before_commit
+        Called when all records are durable; what it raises stops the commit.
+
+    Raises
+    ------
+    SourceError, StoreError, NoSpaceError
+        The first error of any thread; what is durable stays so.
+    """
+    with ItemWriter(location, plan.item, resume=resume, overwrite=overwrite) as writer:
+        if writer.already is not None:
+            return RunResult(writer.already, True, 0, plan.item.n_tasks, ())
+        summary = summary_for(plan.info, plan.item.columns, plan.item.n_tasks)
+        resumed = len(writer.finished)
+        _run_tasks(plan, source, writer, summary, progress)
+        if before_commit is not None:
+            before_commit()
+        missing = tuple(index for record in writer.records() for index in record.missing)
+        side, more = summary.finish(lambda: (record.shares for record in writer.records()))
+        attributes: dict[str, JSON] = {**plan.item.attributes, **more, **_missing_attributes(plan, missing)}
+        arrays = [*plan.timing.side(), *side_of_arrays(plan.info.side), *side]
+        record = writer.commit(arrays, attributes)
+        return RunResult(record, False, plan.item.n_tasks - resumed, resumed, missing)
+
+
+def _missing_attributes(plan: ConversionPlan, missing: tuple[int, ...]) -> dict[str, JSON]:
+    if not missing:
+        return {}
+    problem = (
+        f"{len(missing)} of {plan.item.length} records could not be read from the source, "
+        f"the first is {missing[0]}; reading one is an error"
+    )
+    return {
+        "missing": [list(pair) for pair in ranges_of(missing)],
+        "problems": [*plan.info.problems, problem],
+    }
+
+
+def ranges_of(indices: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Half-open ranges of ascending indices.
+
+    >>> ranges_of((1, 2, 3, 7))
+    [(1, 4), (7, 8)]
+    """
+    ranges: list[tuple[int, int]] = []
+    for index in indices:
+        if ranges and ranges[-1][1] == index:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return ranges
+
+
+def _run_tasks(
+    plan: ConversionPlan,
+    source: Source,
+    writer: ItemWriter,
+    summary: Summary,
+    progress: ProgressCallback | None,
+) -> None:
+    item = plan.item
+    tasks = [task for task in range(item.n_tasks) if task not in writer.finished]
+    resumed = sum(stop - start for start, stop in map(item.task_range, writer.finished))
+    began = time.monotonic()
+    records, stored = resumed, 0
+    stopping = threading.Event()
+
+    def work(task: int, block: Block) -> tuple[int, int]:
+        if stopping.is_set():
+            return 0, 0
+        start, stop = item.task_range(task)
+        columns = checked_columns(plan, block, start, stop)
+        return stop - start, writer.write_task(task, columns, summary.share(start, columns), block.missing)
+
+    def account(future: Future[tuple[int, int]]) -> None:
+        nonlocal records, stored
+        done_records, done_bytes = future.result()
+        records += done_records
+        stored += done_bytes
+        if progress is not None:
+            elapsed = time.monotonic() - began
+            progress(Progress(item.name, records, item.length, resumed, stored, elapsed))
+
+    pending: set[Future[tuple[int, int]]] = set()
+    pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="lazystore-convert")
+    try:
+        for task, block in _blocks(item.task_range, tasks, source):
+            pending.add(pool.submit(work, task, block))
+            del block
+            # Wait for a place, then look at whoever is done: the first error stops everything.
+            full = len(pending) >= plan.workers + PLACES_BESIDE_WORKERS
+            done, pending = wait(pending, timeout=None if full else 0, return_when=FIRST_COMPLETED)
+            for future in done:
+                account(future)
+        for future in list(pending):
+            account(future)
+    except BaseException:
+        stopping.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _blocks(
+    task_range: Callable[[int], tuple[int, int]], tasks: list[int], source: Source
+) -> Iterator[tuple[int, Block]]:
+    for task in tasks:
+        start, stop = task_range(task)
+        try:
+            block = source.read(start, stop)
+        except (LazystoreError, MemoryError):
+            raise
+        except (OSError, ValueError, EOFError, RuntimeError) as error:
+            names = ", ".join(identity.name for identity in source.info.identity[:1])
+            raise SourceError(f"cannot read records {start} to {stop} of {names}: {error}") from error
+        yield task, block
+
+
+def checked_columns(
+    plan: ConversionPlan, block: Block, start: int, stop: int
+) -> Mapping[str, NDArray[Any]]:
+    """A block's columns, if they are what the source promised.
+
+    Raises
+    ------
+    SourceError
+        If a column has another shape or dtype.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    for spec in plan.item.columns:
+        values = np.asarray(block.columns[spec.path])
+        expected = (stop - start, *spec.shape[1:])
+        if values.shape != expected or values.dtype != spec.dtype:
+            raise SourceError(
+                f"the source gave {spec.path!r} as {values.dtype}{values.shape} for records {start} to "
+                f"{stop}, and promised {spec.dtype}{expected}; it may have changed: convert it again"
+            )
+        columns[spec.path] = values
+    return columns

@@ -1,0 +1,143 @@
+"""Session seconds and native ticks of every record, as arrays that the commit writes piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.clock import Clock
+from lazystore.errors import UsageError
+from lazystore.protocols import SourceInfo, Ticks
+from lazystore.schema import JSON, ArraySpec, Codec
+
+type SidePieces = Callable[[], Iterable[NDArray[Any]]]
+
+ROWS_A_PIECE = 1 << 17
+TIME_CODEC = Codec("zstd", 3, "shuffle")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When each record was taken, in session seconds.
+
+    Attributes
+    ----------
+    clock
+        The recording's clock.
+    ticks
+        Native ticks; None for events, whose column `t` is their time.
+    times_s
+        Shape (record,), float64 session seconds where somebody gave one for every record.
+    """
+
+    clock: Clock
+    ticks: Ticks | None
+    n_records: int
+    dim: str
+    times_s: NDArray[np.float64] | None = None
+
+    def seconds(self, start: int, stop: int) -> NDArray[np.float64]:
+        """Session seconds of the records [start, stop); shape (record,)."""
+        if self.times_s is not None:
+            return self.times_s[start:stop]
+        ticks = self.ticks
+        assert ticks is not None
+        return self.clock.ticks_to_session(self._ticks(start, stop), ticks.time_base)
+
+    def _ticks(self, start: int, stop: int) -> NDArray[np.int64]:
+        assert self.ticks is not None
+        if self.ticks.values is not None:
+            return self.ticks.values[start:stop]
+        return self.ticks.start + self.ticks.step * np.arange(start, stop, dtype=np.int64)
+
+    def attributes(self) -> dict[str, JSON]:
+        """The `clock` and, for regular axes, `time` entries of `attrs.lazystore`."""
+        entries: dict[str, JSON] = {"clock": self.clock.to_json()}
+        regular = self.times_s is None and self.ticks is not None and self.ticks.values is None
+        if regular and self.clock.knots is None and self.ticks is not None:
+            step_s = self.clock.rate * float(self.ticks.step * self.ticks.time_base)
+            start_s = float(self.seconds(0, 1)[0])
+            entries["time"] = {"start": start_s, "step": step_s, "size": self.n_records}
+        return entries
+
+    def side(self) -> list[tuple[ArraySpec, SidePieces]]:
+        """The arrays `time` and, where ticks are no regular axis, the native ticks."""
+        if self.ticks is None and self.times_s is None:
+            return []
+        attributes: dict[str, JSON] = {"units": "s", "long_name": "session time"}
+        arrays = [(self._spec("time", np.dtype("f8"), attributes), self._pieces(self.seconds))]
+        if self.ticks is not None and self.ticks.values is not None:
+            base = self.ticks.time_base
+            native: dict[str, JSON] = {
+                "time_base": [base.numerator, base.denominator],
+                "long_name": "native ticks, in time_base seconds",
+            }
+            spec = self._spec(self.ticks.name, np.dtype("i8"), native)
+            arrays.append((spec, self._pieces(self._ticks)))
+        return arrays
+
+    def _spec(self, path: str, dtype: np.dtype[Any], attributes: Mapping[str, JSON]) -> ArraySpec:
+        rows = max(1, min(self.n_records, ROWS_A_PIECE))
+        return ArraySpec(
+            path, (self.dim,), (self.n_records,), dtype, (rows,), codec=TIME_CODEC, attributes=attributes
+        )
+
+    def _pieces(self, values: Callable[[int, int], NDArray[Any]]) -> SidePieces:
+        def pieces() -> Iterator[NDArray[Any]]:
+            for start in range(0, self.n_records, ROWS_A_PIECE):
+                yield values(start, min(start + ROWS_A_PIECE, self.n_records))
+
+        return pieces
+
+
+def first_native_s(info: SourceInfo) -> float:
+    """The recording's own time of its first record, in seconds; 0 where it has none."""
+    if info.ticks is None:
+        known = info.attributes.get("t_first_us")
+        return float(known) / 1e6 if isinstance(known, int | float) else 0.0
+    values = info.ticks.values
+    tick = info.ticks.start if values is None else int(values[0])
+    return float(tick * info.ticks.time_base)
+
+
+def resolve_clock(clock: Clock | Mapping[str, Any] | str | float | None, info: SourceInfo) -> Clock:
+    """The clock that a caller means.
+
+    Parameters
+    ----------
+    clock
+        A `Clock`, its JSON form, the session seconds (or ISO instant) of the first record, or None
+        for "native seconds are session seconds, as far as anybody knows".
+    info
+        The recording.
+    """
+    if clock is None:
+        return Clock()
+    if isinstance(clock, Clock):
+        return clock
+    if isinstance(clock, Mapping):
+        return Clock.from_json(clock)
+    return Clock.from_start(clock, first_native_s=first_native_s(info))
+
+
+def with_rate(info: SourceInfo, rate_hz: float | None) -> SourceInfo:
+    """The recording with regular ticks at a rate that somebody knows better.
+
+    Raises
+    ------
+    UsageError
+        If the rate is not above 0, or the recording has a time for each event already.
+    """
+    if rate_hz is None:
+        return info
+    if not rate_hz > 0 or rate_hz == float("inf"):
+        raise UsageError(f"rate {rate_hz!r} Hz is not above 0; pass records a second, such as 30")
+    if info.kind in ("events", "spikes", "intervals"):
+        raise UsageError(f"a rate means nothing for {info.kind}: every record has its own time")
+    period = 1 / Fraction(str(rate_hz))
+    return replace(info, ticks=Ticks(time_base=period, known=True))

@@ -1,0 +1,68 @@
+"""Which shuffle suits an array, and how small it gets: tried on a few of its own chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.errors import UsageError
+from lazystore.schema import CODEC_PRESETS, SHUFFLES, Codec
+
+# A shuffle must earn its decoding time. Measured on camera frames: bitshuffle decodes 2.2 times
+# slower than none, byte shuffle about 1.1 times; sizes alone decide, so that plans are repeatable.
+_WORTH_IT = {"noshuffle": 1.0, "shuffle": 0.97, "bitshuffle": 0.90}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialResult:
+    """The chosen codec and its ratio (decoded bytes over stored bytes) on the sample."""
+
+    codec: Codec
+    ratio: float
+
+
+def codec_of_preset(name: str) -> Codec:
+    """The codec of a preset's name.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name.
+
+    >>> codec_of_preset("fast").cname
+    'lz4'
+    """
+    if name not in CODEC_PRESETS:
+        raise UsageError(f"unknown codec {name!r}; expected one of {', '.join(CODEC_PRESETS)}")
+    return CODEC_PRESETS[name]
+
+
+def choose_shuffle(codec: Codec, samples: Sequence[NDArray[Any]]) -> TrialResult:
+    """Try the codec with each shuffle on sample chunks and keep what is worth its time.
+
+    Parameters
+    ----------
+    codec
+        Its own shuffle is ignored.
+    samples
+        A few chunks of the array, C-contiguous.
+    """
+    from lazystore.store.shard import compressor
+
+    decoded = sum(sample.nbytes for sample in samples)
+    if codec.cname == "none" or not decoded:
+        return TrialResult(codec, 1.0)
+    best, best_score, best_size = codec, np.inf, decoded
+    for shuffle in SHUFFLES:
+        if shuffle == "shuffle" and samples[0].dtype.itemsize == 1:
+            continue  # Shuffling single bytes moves nothing.
+        candidate = replace(codec, shuffle=shuffle)
+        size = sum(len(compressor(candidate).encode(np.ascontiguousarray(sample))) for sample in samples)
+        score = size / _WORTH_IT[shuffle]
+        if score < best_score:
+            best, best_score, best_size = candidate, score, size
+    return TrialResult(best, decoded / max(1, best_size))
