@@ -18,6 +18,7 @@ from lazystore.protocols import KINDS, Source
 from lazystore.sources.frames import ARRAY_KINDS
 from lazystore.sources.options import Option, parse_options
 from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
+from lazystore.sources.video_container import EXTENSIONS as VIDEO_EXTENSIONS
 
 ENTRY_POINT_GROUP = "lazystore.sources"
 
@@ -30,7 +31,7 @@ FORMATS: tuple[FormatRow, ...] = (
     # --- tracks, series, spikes, intervals --------------------------------------------------
     # (add a line here)
     # --- video ------------------------------------------------------------------------------
-    # (add a line here)
+    FormatRow("video", "lazystore.sources.video:VIDEO", VIDEO_EXTENSIONS, ("video",), "video"),
     # --- stacks and fields ------------------------------------------------------------------
     FormatRow("npy", "lazystore.sources.npy:NPY", (".npy",), ARRAY_KINDS),
     FormatRow("netcdf", "lazystore.sources.datasets:NETCDF", (".nc", ".nc4", ".cdf", ".netcdf"), ARRAY_KINDS),
