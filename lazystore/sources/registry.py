@@ -27,7 +27,11 @@ ENTRY_POINT_GROUP = "lazystore.sources"
 # first, the general container last. One line a format.
 FORMATS: tuple[FormatRow, ...] = (
     # --- events -----------------------------------------------------------------------------
-    # (add a line here)
+    FormatRow("evt2", "lazystore.sources.events_raw:EVT2", (".raw",), ("events",)),
+    FormatRow("dat", "lazystore.sources.events_dat:DAT", (".dat",), ("events",)),
+    FormatRow("evio", "lazystore.sources.events_hdf5:EVIO", (".h5", ".hdf5"), ("events",), "events"),
+    FormatRow("dsec", "lazystore.sources.events_hdf5:DSEC", (".h5", ".hdf5"), ("events",), "events"),
+    FormatRow("mvsec", "lazystore.sources.events_hdf5:MVSEC", (".h5", ".hdf5"), ("events",), "events"),
     # --- tracks, series, spikes, intervals --------------------------------------------------
     # (add a line here)
     # --- video ------------------------------------------------------------------------------
