@@ -135,9 +135,10 @@ class LocalLocation:
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
         # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        if not hasattr(os, "O_NOFOLLOW") and os.path.islink(path):
-            raise HostileStoreError(f"{key}: a link; only regular files are read")
         try:
+            # Windows: asked before, because opening would follow a link, or wait at a pipe.
+            if not hasattr(os, "O_NOFOLLOW") and not stat.S_ISREG(os.lstat(path).st_mode):
+                raise HostileStoreError(f"{key}: not a regular file; only regular files are read")
             handle = os.open(path, flags)
         except OSError as error:
             if error.errno == errno.ELOOP:
