@@ -15,7 +15,6 @@ from lazystore.sources.options import Option
 
 ARRAY_KINDS = ("field", "stack", "series")
 RATE_OPTION = Option("rate_hz", "rate", "records a second, a number or a fraction such as 30000/1001")
-NANOSECOND = Fraction(1, 1_000_000_000)
 
 
 def default_kind(shape: tuple[int, ...], dtype: np.dtype[Any]) -> str:
@@ -95,7 +94,7 @@ def frame_column(shape: tuple[int, ...], dtype: np.dtype[Any], kind: str, name: 
     return Column("data", dims, stored, dtype.newbyteorder("="))
 
 
-def regular_ticks(rate_hz: Fraction | None, first_s: float = 0.0) -> Ticks:
+def even_ticks(rate_hz: Fraction | None, first_s: float = 0.0) -> Ticks:
     """Ticks of evenly spaced records; without a rate one record a second is assumed, and said so.
 
     Parameters
@@ -105,7 +104,7 @@ def regular_ticks(rate_hz: Fraction | None, first_s: float = 0.0) -> Ticks:
     first_s
         Time of the first record in s, kept to a millionth of a step.
 
-    >>> regular_ticks(Fraction(30)).time_base
+    >>> even_ticks(Fraction(30)).time_base
     Fraction(1, 30)
     """
     step_s = Fraction(1) if rate_hz is None else 1 / rate_hz
@@ -115,28 +114,6 @@ def regular_ticks(rate_hz: Fraction | None, first_s: float = 0.0) -> Ticks:
     parts = 1_000_000
     start = round(Fraction(first_s) / step_s * parts)
     return Ticks(step_s / parts, start=start, step=parts, known=known)
-
-
-def ticks_from_seconds(seconds: NDArray[Any], *, known: bool = True) -> Ticks:
-    """Ticks of 1 ns from times in seconds, rounded to the nearest nanosecond.
-
-    Parameters
-    ----------
-    seconds
-        Shape (time,), float or integer, in s; finite, within ±292 years.
-
-    Raises
-    ------
-    SourceError
-        If a time is not finite or too large.
-    """
-    values = np.asarray(seconds, dtype=np.float64)
-    if not np.all(np.isfinite(values)) or (values.size and np.abs(values).max() > 9.2e9):
-        raise SourceError("the times hold NaN, infinite or absurdly large values; expected seconds")
-    whole = np.floor(values)
-    # Whole and fractional seconds apart: seconds * 1e9 in one product would round a second time.
-    ticks = whole.astype(np.int64) * 1_000_000_000 + np.rint((values - whole) * 1e9).astype(np.int64)
-    return compact_ticks(NANOSECOND, ticks, known=known)
 
 
 def compact_ticks(

@@ -16,14 +16,14 @@ from lazystore.sources.frames import (
     ARRAY_KINDS,
     RATE_OPTION,
     default_kind,
+    even_ticks,
     frame_column,
-    regular_ticks,
-    ticks_from_seconds,
 )
 from lazystore.sources.identity import identify_file
 from lazystore.sources.labelled import plain_attributes
 from lazystore.sources.npz import PREFERRED_NAMES
 from lazystore.sources.options import Option
+from lazystore.sources.ticks import fit_ticks
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 # Filters below this number come with HDF5 itself; the others need the plugin package.
@@ -185,13 +185,13 @@ def _find_ticks(file: Any, dataset: Any, options: Mapping[str, Any], label: str)
             f"{dataset.shape[0]} records; expected one number a record, in seconds"
         )
     if fits and (wanted is not None or rate_hz is None):
-        return ticks_from_seconds(times[()])
+        return fit_ticks(times[()]).ticks
     starting = siblings.get("starting_time")
     if rate_hz is None and starting is not None and "rate" in starting.attrs and starting.shape == ():
         rate = float(starting.attrs["rate"])
         if rate > 0 and math.isfinite(rate):
-            return regular_ticks(Fraction(str(rate)), first_s=float(starting[()]))
-    return regular_ticks(rate_hz)
+            return even_ticks(Fraction(str(rate)), first_s=float(starting[()]))
+    return even_ticks(rate_hz)
 
 
 class Hdf5Format:

@@ -6,69 +6,64 @@ Nothing here imports xarray: whoever hands over an object has imported it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.errors import SourceError
+from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Block, Column, SideArray, SourceIdentity, SourceInfo, Ticks
 from lazystore.schema import JSON, is_plain_dtype
-from lazystore.sources.frames import (
-    NANOSECOND,
-    compact_ticks,
-    default_kind,
-    frame_column,
-    regular_ticks,
-    ticks_from_seconds,
-)
+from lazystore.sources.frames import compact_ticks, default_kind, even_ticks, frame_column
+from lazystore.sources.ticks import fit_ticks
 
 _MAX_COORDINATE_BYTES = 64 * 1024 * 1024
-_UNIT_SECONDS = {
-    name: seconds
-    for seconds, names in {
-        Fraction(1): ("s", "sec", "second", "seconds"),
-        Fraction(1, 1000): ("ms", "millisecond", "milliseconds"),
-        Fraction(1, 1_000_000): ("us", "µs", "microsecond", "microseconds"),
-        NANOSECOND: ("ns", "nanosecond", "nanoseconds"),
-        Fraction(60): ("min", "minute", "minutes"),
-        Fraction(3600): ("h", "hour", "hours"),
-    }.items()
-    for name in names
-}
+_NANOSECOND = Fraction(1, 1_000_000_000)
 _EPOCH = "1970-01-01T00:00:00Z"
 
 
-def ticks_of_coordinate(values: NDArray[Any], units: str | None) -> tuple[Ticks, dict[str, JSON]]:
-    """Ticks of a time coordinate, and facts about it for the store.
+@dataclass(frozen=True, slots=True)
+class CoordinateTimes:
+    """Times of a coordinate: ticks, facts for the store, and what is wrong with them."""
+
+    ticks: Ticks
+    facts: Mapping[str, JSON]
+    problems: tuple[str, ...] = ()
+
+
+def times_of_coordinate(values: NDArray[Any], units: str | None) -> CoordinateTimes:
+    """What a time coordinate says.
 
     Parameters
     ----------
     values
         Shape (time,): numbers in `units`, ``timedelta64``, or ``datetime64`` (ticks since 1970).
     units
-        Unit of numbers; None or unknown takes seconds, marked as a guess.
+        Unit of numbers; where it is missing or no unit of time, seconds are taken, and the ticks
+        marked as a guess.
 
     Raises
     ------
     SourceError
         If a value is missing (NaT, NaN), or the values are no times.
     """
-    if values.dtype.kind in "mM":
+    kind = values.dtype.kind
+    if kind in "mM":
         if np.isnat(values).any():
             raise SourceError("the time coordinate holds NaT; every record needs a time")
-        kind = values.dtype.kind
         stamps: NDArray[np.int64] = values.astype(f"{kind}8[ns]").astype(np.int64)
-        facts: dict[str, JSON] = {"native_epoch_utc": _EPOCH} if kind == "M" else {}
-        return compact_ticks(NANOSECOND, stamps), facts
-    if values.dtype.kind not in "iuf":
+        epoch: dict[str, JSON] = {"native_epoch_utc": _EPOCH} if kind == "M" else {}
+        return CoordinateTimes(compact_ticks(_NANOSECOND, stamps), epoch)
+    if kind not in "iuf":
         raise SourceError(f"the time coordinate has dtype {values.dtype!s}; expected numbers or dates")
-    scale = _UNIT_SECONDS.get((units or "").strip())
-    if values.dtype.kind in "iu" and scale is not None:
-        return compact_ticks(scale, values.astype(np.int64)), {"time_units": units}
-    ticks = ticks_from_seconds(values * float(scale or 1), known=scale is not None)
-    return ticks, {"time_units": units or "none, taken as s"}
+    try:
+        fit, symbol = fit_ticks(values, units or ""), str(units)
+    except UsageError:
+        fit, symbol = fit_ticks(values, "s"), "s"
+        fit = replace(fit, ticks=replace(fit.ticks, known=False))
+    return CoordinateTimes(fit.ticks, {"time": fit.attributes("time", symbol)}, fit.problems())
 
 
 class LabelledSource:
@@ -107,15 +102,14 @@ class LabelledSource:
         shape, dtype = tuple(map(int, array.shape)), np.dtype(array.dtype)
         chosen = kind or default_kind(shape, dtype)
         column = frame_column(shape, dtype, chosen, name)
-        ticks = regular_ticks(rate_hz)
-        facts: dict[str, JSON] = {}
+        times = CoordinateTimes(even_ticks(rate_hz), {})
         if rate_hz is None and record_dim in array.coords and array.coords[record_dim].ndim == 1:
             coordinate = array.coords[record_dim]
-            ticks, facts = ticks_of_coordinate(coordinate.values, coordinate.attrs.get("units"))
+            times = times_of_coordinate(coordinate.values, coordinate.attrs.get("units"))
         attributes: dict[str, JSON] = {
             "variable": str(array.name) if array.name is not None else None,
             "dims": [str(dim) for dim in array.dims],
-            **facts,
+            **times.facts,
         }
         described = Column(
             column.name, column.dims, column.shape, column.dtype, plain_attributes(array.attrs)
@@ -125,9 +119,10 @@ class LabelledSource:
             format=format_name,
             columns=(described,),
             identity=(identity,),
-            ticks=ticks,
+            ticks=times.ticks,
             side=tuple(_side_arrays(array, column.dims)),
             attributes=attributes,
+            problems=times.problems,
         )
         self._array = array
         self._closer = closer

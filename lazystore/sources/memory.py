@@ -11,7 +11,7 @@ import numpy as np
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Block, Source, SourceIdentity, SourceInfo
-from lazystore.sources.frames import ARRAY_KINDS, RATE_OPTION, default_kind, frame_column, regular_ticks
+from lazystore.sources.frames import ARRAY_KINDS, RATE_OPTION, default_kind, even_ticks, frame_column
 from lazystore.sources.identity import identify_array
 from lazystore.sources.labelled import LabelledSource
 from lazystore.sources.options import Option, parse_options
@@ -54,7 +54,7 @@ class ArraySource:
             format=format_name,
             columns=(frame_column(shape, dtype, chosen, "array" if identity is None else identity.name),),
             identity=(identity or identify_array(array),),
-            ticks=regular_ticks(rate_hz),
+            ticks=even_ticks(rate_hz),
         )
 
     @property

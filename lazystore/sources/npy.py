@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
 from lazystore.protocols import Block, Recognition, Source, SourceIdentity, SourceInfo, Ticks
-from lazystore.sources.frames import RATE_OPTION, default_kind, frame_column, regular_ticks
+from lazystore.sources.frames import RATE_OPTION, default_kind, even_ticks, frame_column
 from lazystore.sources.identity import identify_file
 
 MAGIC = b"\x93NUMPY"
@@ -271,7 +271,7 @@ class NpyFormat:
             identify_file(path),
             self.name,
             options.get("kind"),
-            regular_ticks(options.get("rate_hz")),
+            even_ticks(options.get("rate_hz")),
         )
         return [source]
 

@@ -14,12 +14,12 @@ from lazystore.sources.frames import (
     ARRAY_KINDS,
     RATE_OPTION,
     default_kind,
-    regular_ticks,
-    ticks_from_seconds,
+    even_ticks,
 )
 from lazystore.sources.identity import identify_file
 from lazystore.sources.npy import ByteRange, FileBytes, NpyHeader, NpySource, parse_header
 from lazystore.sources.options import Option
+from lazystore.sources.ticks import fit_ticks
 
 ZIP_MAGIC = b"PK\x03\x04"
 PREFERRED_NAMES = ("fields", "field", "data", "frames", "images", "stack", "movie", "arr_0")
@@ -244,7 +244,7 @@ class NpzFormat:
             raise SourceError(f"{path.name!r} has no array {named!r}; it has: {', '.join(headers)}")
         found = named or next((name for name in headers if name.lower() in TIME_NAMES), None)
         if found is None or (named is None and (options.get("rate_hz") or headers[found].shape != (length,))):
-            return regular_ticks(options.get("rate_hz"))
+            return even_ticks(options.get("rate_hz"))
         header = headers[found]
         if header.shape != (length,) or header.dtype.kind not in "iuf":
             raise SourceError(
@@ -257,10 +257,10 @@ class NpzFormat:
             )
         values = NpySource(
             found, header, member_bytes(path, found, header), identify_file(path), self.name, "series",
-            regular_ticks(None),
+            even_ticks(None),
         )  # fmt: skip
         try:
-            return ticks_from_seconds(values.read(0, length).columns["data"][:, 0])
+            return fit_ticks(values.read(0, length).columns["data"][:, 0]).ticks
         finally:
             values.close()
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import KINDS, Source
+from lazystore.sources.concat import ConcatSource
 from lazystore.sources.frames import ARRAY_KINDS
+from lazystore.sources.memory import open_memory
 from lazystore.sources.options import Option, parse_options
 from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
 from lazystore.sources.video_container import EXTENSIONS as VIDEO_EXTENSIONS
@@ -160,6 +162,65 @@ def open_path(
     if not sources:
         raise SourceError(f"{existing.name!r} ({row.name}) holds no recording; nothing to read")
     return sources
+
+
+def open_sources(
+    source: Any,
+    *,
+    kind: str | None = None,
+    format: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[Source]:
+    """The streams of a recording, the main one first.
+
+    Parameters
+    ----------
+    source
+        A path (file or folder), a list of paths that are one recording split over files, in the
+        order wanted, an array, a list of 1-D arrays, or an xarray object.
+    kind, format
+        Override what the content says; see `list_formats`.
+    options
+        What the format is told; each format declares its own.
+
+    Raises
+    ------
+    UsageError
+        If `kind`, `format` or an option is unknown, or `source` is nothing of the above.
+    SourceError
+        If a file is missing, empty, unknown or damaged, or files do not fit each other.
+    MissingExtraError
+        If the package that reads it is not installed.
+    """
+    if isinstance(source, str | os.PathLike):
+        return open_path(source, kind=kind, format=format, options=options)
+    if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
+        return _open_joined(source, kind=kind, format=format, options=options)
+    if format is not None:
+        raise UsageError(f"format={format!r} is for files, not for a {type(source).__name__} in memory")
+    return open_memory(source, kind=_checked_kind(kind), options=options)
+
+
+def _open_joined(paths: Sequence[str | os.PathLike[str]], **how: Any) -> list[Source]:
+    """Recordings split over files, joined stream by stream."""
+    opened: list[list[Source]] = []
+    try:
+        for path in paths:
+            opened.append(open_path(path, **how))
+            suffixes = [[source.info.suffix for source in streams] for streams in (opened[0], opened[-1])]
+            if suffixes[0] != suffixes[1]:
+                raise SourceError(
+                    f"{os.fspath(path)!r} has the streams {suffixes[1]!r}, the first file has {suffixes[0]!r}; "
+                    "join recordings of one layout"
+                )
+        if len(opened) == 1:
+            return opened[0]
+        return [ConcatSource(streams) for streams in zip(*opened, strict=True)]
+    except BaseException:
+        for streams in opened:
+            for source in streams:
+                source.close()
+        raise
 
 
 def _checked_kind(kind: str | None) -> str | None:
