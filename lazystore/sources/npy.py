@@ -121,8 +121,8 @@ class NpyArray:
             return self._read_fortran(start, stop)
         block = np.empty((stop - start, *header.shape[1:]), header.dtype)
         record_bytes = header.dtype.itemsize * math.prod(header.shape[1:])
-        self._values.read_into(start * record_bytes, _bytes_of(block))
-        return _to_native(block)
+        self._values.read_into(start * record_bytes, bytes_of(block))
+        return to_native(block)
 
     def close(self) -> None:
         """Release the file and the window."""
@@ -147,21 +147,23 @@ class NpyArray:
         header = self._header
         reversed_shape = header.shape[:0:-1]
         runs = np.empty((math.prod(reversed_shape), stop - start), header.dtype)
-        flat = _bytes_of(runs)
+        flat = bytes_of(runs)
         run_bytes = (stop - start) * header.dtype.itemsize
         stride = header.shape[0] * header.dtype.itemsize
         for run in range(len(runs)):
             target = flat[run * run_bytes : (run + 1) * run_bytes]
             self._values.read_into(run * stride + start * header.dtype.itemsize, target)
-        return _to_native(runs).reshape(*reversed_shape, stop - start).transpose()
+        return to_native(runs).reshape(*reversed_shape, stop - start).transpose()
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
+def bytes_of(array: NDArray[Any]) -> memoryview:
+    """The memory of a C-contiguous array, to read a file into."""
     # Through uint8: memoryview cannot be cast from dtypes such as float16 or big-endian ones.
     return memoryview(array.reshape(-1).view(np.uint8))
 
 
-def _to_native(array: NDArray[Any]) -> NDArray[Any]:
+def to_native(array: NDArray[Any]) -> NDArray[Any]:
+    """The same values in native byte order, swapped in place."""
     if array.dtype.isnative:
         return array
     return array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))

@@ -17,6 +17,8 @@ from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import KINDS, Source
 from lazystore.sources.concat import ConcatSource
 from lazystore.sources.frames import ARRAY_KINDS
+from lazystore.sources.images import ENDINGS as IMAGE_ENDINGS
+from lazystore.sources.images import IMAGES, are_single_images
 from lazystore.sources.memory import open_memory
 from lazystore.sources.options import Option, parse_options
 from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
@@ -39,6 +41,8 @@ FORMATS: tuple[FormatRow, ...] = (
     # --- video ------------------------------------------------------------------------------
     FormatRow("video", "lazystore.sources.video:VIDEO", VIDEO_EXTENSIONS, ("video",), "video"),
     # --- stacks and fields ------------------------------------------------------------------
+    FormatRow("images", "lazystore.sources.images:IMAGES", (*IMAGE_ENDINGS, "/"), ("stack",), "stacks"),
+    FormatRow("tiff", "lazystore.sources.tiff:TIFF", (".tif", ".tiff", ".btf", ".tf8"), ("stack",), "stacks"),
     FormatRow("npy", "lazystore.sources.npy:NPY", (".npy",), ARRAY_KINDS),
     FormatRow("netcdf", "lazystore.sources.datasets:NETCDF", (".nc", ".nc4", ".cdf", ".netcdf"), ARRAY_KINDS),
     FormatRow("zarr", "lazystore.sources.datasets:ZARR", (".zarr",), ARRAY_KINDS),
@@ -203,6 +207,15 @@ def open_sources(
 
 def _open_joined(paths: Sequence[str | os.PathLike[str]], **how: Any) -> list[Source]:
     """Recordings split over files, joined stream by stream."""
+    if how["format"] in (None, "images") and how["kind"] in (None, "stack"):
+        files = [existing_path(path) for path in paths]
+        # One reader for all: thousands of single images would be thousands of sources.
+        if are_single_images(files):
+            parsed = parse_options("images", IMAGES.options, how["options"] or {})
+            try:
+                return list(IMAGES.open_files(files[0].parent.name, files, parsed))
+            except ModuleNotFoundError as error:
+                raise missing_extra(find_format("images"), error) from error
     opened: list[list[Source]] = []
     try:
         for path in paths:
@@ -210,8 +223,8 @@ def _open_joined(paths: Sequence[str | os.PathLike[str]], **how: Any) -> list[So
             suffixes = [[source.info.suffix for source in streams] for streams in (opened[0], opened[-1])]
             if suffixes[0] != suffixes[1]:
                 raise SourceError(
-                    f"{os.fspath(path)!r} has the streams {suffixes[1]!r}, the first file has {suffixes[0]!r}; "
-                    "join recordings of one layout"
+                    f"{os.fspath(path)!r} has the streams {suffixes[1]!r}, "
+                    f"the first file has {suffixes[0]!r}; join recordings of one layout"
                 )
         if len(opened) == 1:
             return opened[0]
