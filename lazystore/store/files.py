@@ -222,7 +222,7 @@ class LocalFiles:
 
     def __init__(self, opener: GuardedOpener, cache: FileCache | None = None) -> None:
         self._opener = opener
-        self._cache = cache or _SHARED
+        self._cache = _SHARED if cache is None else cache
         # A number of its own: a reader of an overwritten store must not meet the old one's files.
         self._owner = next(_OWNERS)
         finalizer = weakref.finalize(self, self._cache.drop, self._owner)
