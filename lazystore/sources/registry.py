@@ -22,6 +22,7 @@ from lazystore.sources.images import IMAGES, are_single_images
 from lazystore.sources.memory import open_memory
 from lazystore.sources.options import Option, parse_options
 from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
+from lazystore.sources.text_fields import TEXT_EXTENSIONS
 from lazystore.sources.video_container import EXTENSIONS as VIDEO_EXTENSIONS
 
 ENTRY_POINT_GROUP = "lazystore.sources"
@@ -37,7 +38,18 @@ FORMATS: tuple[FormatRow, ...] = (
     FormatRow("dsec", "lazystore.sources.events_hdf5:DSEC", (".h5", ".hdf5"), ("events",), "events"),
     FormatRow("mvsec", "lazystore.sources.events_hdf5:MVSEC", (".h5", ".hdf5"), ("events",), "events"),
     # --- tracks, series, spikes, intervals --------------------------------------------------
-    # (add a line here)
+    FormatRow(
+        "sleap-analysis", "lazystore.sources.tracks_sleap:SLEAP", (".h5", ".hdf5"), ("tracks",), "events"
+    ),
+    FormatRow("dlc-h5", "lazystore.sources.tracks_dlc:DLC_HDF5", (".h5", ".hdf5"), ("tracks",), "events"),
+    FormatRow("dlc-csv", "lazystore.sources.tracks_dlc:DLC_CSV", (".csv",), ("tracks",)),
+    FormatRow("csv-tracks", "lazystore.sources.tracks:CSV_TRACKS", TEXT_EXTENSIONS, ("tracks",)),
+    FormatRow("csv-spikes", "lazystore.sources.spikes:CSV_SPIKES", TEXT_EXTENSIONS, ("spikes",)),
+    FormatRow("csv-intervals", "lazystore.sources.intervals:CSV_INTERVALS", TEXT_EXTENSIONS, ("intervals",)),
+    FormatRow("csv-series", "lazystore.sources.series:CSV_SERIES", TEXT_EXTENSIONS, ("series",)),
+    FormatRow("npz-tracks", "lazystore.sources.tracks_npz:NPZ_TRACKS", (".npz",), ("tracks",)),
+    FormatRow("npz-spikes", "lazystore.sources.spikes:NPZ_SPIKES", (".npz",), ("spikes",)),
+    FormatRow("npz-intervals", "lazystore.sources.intervals:NPZ_INTERVALS", (".npz",), ("intervals",)),
     # --- video ------------------------------------------------------------------------------
     FormatRow("video", "lazystore.sources.video:VIDEO", VIDEO_EXTENSIONS, ("video",), "video"),
     # --- stacks and fields ------------------------------------------------------------------

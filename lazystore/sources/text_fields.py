@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 
+TEXT_EXTENSIONS = (".csv", ".tsv", ".txt")
 # Fields that stand for a missing value, in any case.
 MISSING = frozenset([b"", b"nan", b"-nan", b"na", b"n/a", b"null", b"none"])
 

@@ -82,6 +82,7 @@ class TextTable:
             lines = self._first_lines(header_rows)
             self.delimiter = delimiter or find_delimiter(lines[0])
             self.header = [split_line(line, self.delimiter) for line in lines[:header_rows]]
+            self._first_row = split_line(lines[-1], self.delimiter)
             self._width = len(split_line(lines[0], self.delimiter))
             for number, row in enumerate(self.header):
                 if len(row) != self._width:
@@ -174,6 +175,10 @@ class TextTable:
                 if line.strip():
                     fields.append(split_line(line, self.delimiter)[column])
         return fields
+
+    def texts_of_first_row(self) -> list[str]:
+        """The fields of the first row as text."""
+        return list(self._first_row)
 
     # --- blocks of whole lines --------------------------------------------------------------
 

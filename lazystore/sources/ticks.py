@@ -154,20 +154,6 @@ def _fit(ticks: NDArray[np.int64], base: Fraction, max_rounding_s: float) -> Tic
     return TickFit(Ticks(base, ticks), max_rounding_s, backward)
 
 
-def regular_ticks(rate_hz: float | None) -> Ticks:
-    """Ticks of records without times: one a record at `rate_hz`, or at an assumed 1 Hz.
-
-    >>> regular_ticks(29.97).time_base, regular_ticks(None).known
-    (Fraction(100, 2997), False)
-    """
-    if rate_hz is None:
-        return Ticks(Fraction(1), known=False)
-    if not rate_hz > 0:
-        raise UsageError(f"rate_hz={rate_hz!r} is not above 0; pass records a second")
-    # The decimal that a person wrote, not the float next to it.
-    return Ticks(1 / Fraction(repr(float(rate_hz))))
-
-
 TIME_NAMES: Mapping[str, str] = {
     "t": "s",
     "time": "s",

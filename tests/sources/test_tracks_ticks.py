@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lazystore.clock import Clock
 from lazystore.errors import SourceError, UnitError, UsageError
-from lazystore.sources.ticks import find_time, fit_ticks, regular_ticks, time_unit
+from lazystore.sources.ticks import find_time, fit_ticks, time_unit
 
 
 def seconds(fit):
@@ -104,15 +104,6 @@ def test_times_that_are_none(times, unit, error, match):
     """Broken times are named with their record."""
     with pytest.raises(error, match=match):
         fit_ticks(times, unit)
-
-
-def test_rate_without_times():
-    """Records without times count at the rate given; no rate is an assumption, and says so."""
-    assert regular_ticks(50).time_base == Fraction(1, 50)
-    assert regular_ticks(50).known
-    assert not regular_ticks(None).known
-    with pytest.raises(UsageError, match="rate_hz=-1 is not above 0"):
-        regular_ticks(-1)
 
 
 def test_time_columns_are_found_by_name():
