@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("array",),
     ("render", "events"),
     ("testing",),
+    ("foreign", "xarray_tree"),
     ("dataset",),
     ("xarray_backend",),
     ("viewer", "analysis", "neurospatial"),

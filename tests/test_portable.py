@@ -23,6 +23,7 @@ SUITE = ROOT / "tests" / "store"
 WITHOUT_POSIX = """
 import errno, os, shutil, signal, stat, sys
 import multiprocessing, subprocess, tempfile, concurrent.futures  # their own checks are done at import
+import asyncio, numpy  # ask for os.sysconf and os.uname on Linux
 
 OS_NAMES = (
     "pread", "preadv", "pwrite", "pwritev", "fork", "forkpty", "register_at_fork", "mkfifo",
@@ -44,6 +45,7 @@ def pytest_configure(config):
     for name in MODULES:
         sys.modules[name] = None
     shutil._use_fd_functions = False
+    os.process_cpu_count = os.cpu_count  # the plain one asks for sched_getaffinity
 
     plain_open, plain_replace = os.open, os.replace
 
