@@ -164,7 +164,8 @@ def position_of(
         The axis, for the message.
     method
         None asks for the label itself; ``"nearest"`` (the larger of two as near), ``"pad"`` /
-        ``"ffill"`` the last label not above, ``"backfill"`` / ``"bfill"`` the first not below.
+        ``"ffill"`` the last label not above, ``"backfill"`` / ``"bfill"`` the first not below
+        (the other way round along a decreasing axis).
     tolerance
         Greatest distance that a method may bridge, in the labels' unit.
 
@@ -196,9 +197,11 @@ def position_of(
             f"{label!r}"
         )
     distance = np.asarray(values, np.float64) - float(label)
-    if method in ("pad", "ffill"):
+    # "The label before" is the one before in the axis' order, which may run down.
+    falling = bool(values.size) and bool(values[0] > values[-1])
+    if method in (("backfill", "bfill") if falling else ("pad", "ffill")):
         distance = np.where(distance <= 0, distance, np.nan)
-    elif method in ("backfill", "bfill"):
+    elif method != "nearest":
         distance = np.where(distance >= 0, distance, np.nan)
     gap = np.abs(distance)
     if not gap.size or np.isnan(gap).all():

@@ -58,7 +58,6 @@ def smallest_and_largest(view: View) -> Bracket:
     if extremes is None:
         parts = [pair for _, pair in view.map_boxes(_extremes, BOX_VALUES) if pair is not None]
         extremes = (min(low for low, _ in parts), max(high for _, high in parts)) if parts else None
-    # Frames without a finite value are stored with min above max.
     if extremes is None or not extremes[0] <= extremes[1]:
         return math.nan, math.nan
     return (
@@ -83,7 +82,8 @@ def _extremes_from_statistics(view: View) -> tuple[Any, Any] | None:
     if lows is None or highs is None:
         return None
     where = np.asarray(frames) - start
-    return lows[where].min(), highs[where].max()
+    # A frame without a finite value has none to offer: NaN, or a minimum above its maximum.
+    return np.fmin.reduce(lows[where]), np.fmax.reduce(highs[where])
 
 
 def percentile_brackets(view: View, percentiles: tuple[float, ...], *, exact: bool) -> list[Bracket]:

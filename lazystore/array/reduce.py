@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,8 +180,13 @@ def _box_values(view: View) -> int:
     return BOX_BYTES // max(1, view.reader.spec.dtype.itemsize)
 
 
-def _parts(view: View, work: Any, max_values: int) -> Iterator[tuple[Box, Any]]:
-    return view.map_boxes(work, max_values)
+def _parts(view: View, work: Callable[[NDArray[Any]], Any], max_values: int) -> Iterator[tuple[Box, Any]]:
+    def quietly(values: NDArray[Any]) -> Any:
+        # Set where the work runs, on a thread of the pool: NaN is a result here, not a surprise.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return work(values)
+
+    return view.map_boxes(quietly, max_values)
 
 
 def _extreme(view: View, request: Request, kept: tuple[int, ...]) -> NDArray[Any]:
@@ -246,8 +251,7 @@ def _variance(view: View, request: Request, kept: tuple[int, ...]) -> NDArray[An
 
     def work(values: NDArray[Any]) -> tuple[Any, Any, Any]:
         total, n_values = _sum_of(values, request.axes, wide, request.skipna)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            middle = np.asarray(total / n_values)
+        middle = np.asarray(total / n_values)
         distance = values - np.expand_dims(middle, request.axes)
         squares = (distance * distance.conj()).real if wide.kind == "c" else np.square(distance, out=distance)
         return (np.nansum if request.skipna else np.sum)(squares, axis=request.axes), middle, n_values

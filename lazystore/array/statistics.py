@@ -44,7 +44,7 @@ class Statistics(Protocol):
         """One value for each frame of [start, stop), or None where this is not kept.
 
         Names are ``min``, ``max``, ``sum`` and ``sum_squares``, all over the finite values, and
-        ``valid_count``, how many of these there are. A frame without any has min above max.
+        ``valid_count``, how many of these there are. A frame without any has NaN, or min above max.
         """
 
     def histogram(self, start: int, stop: int) -> Counts | None:
