@@ -76,7 +76,7 @@ def intervals_source(
     )
 
     def read(first: int, last: int) -> dict[str, NDArray[Any]]:
-        return {"start": starts[first:last], "stop": stops[first:last]}
+        return {"start": starts[first:last].copy(), "stop": stops[first:last].copy()}
 
     return AssembledSource(info, read, lambda: None)
 

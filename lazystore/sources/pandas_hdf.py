@@ -93,7 +93,10 @@ class PandasFrame:
         SourceError
             If it is text, as in hand labels of images.
         """
-        values = self._get(self._index, 0, self.n_rows)
+        try:
+            values = self._get(self._index, 0, self.n_rows)
+        finally:
+            self.close()
         if values.dtype.kind not in "iuf" or values.ndim != 1:
             raise SourceError(
                 f"{self.path.name}: the rows of {self.key!r} are not numbered by frame (index of dtype "

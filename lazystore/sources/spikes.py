@@ -114,7 +114,7 @@ class CsvSpikes:
                 "spike_time": to_seconds(np.ascontiguousarray(rows[:, 0]), symbol)
             }
             if codes is not None:
-                block["unit"] = codes[start:stop]
+                block["unit"] = codes[start:stop].copy()
             elif unit is not None:
                 block["unit"] = whole_units(rows[:, 1], start, table.name)
             return block
@@ -214,7 +214,7 @@ class NpzSpikes:
                 "spike_time": to_seconds(arrays.read(time, start, stop), symbol)
             }
             if codes is not None:
-                block["unit"] = codes[start:stop]
+                block["unit"] = codes[start:stop].copy()
             return block
 
         return AssembledSource(info, read, arrays.close)
