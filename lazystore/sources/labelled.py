@@ -136,9 +136,9 @@ class LabelledSource:
         """Records [start, stop)."""
         column = self._info.columns[0]
         record_dim = self._array.dims[0]
-        values = np.ascontiguousarray(
-            self._array.isel({record_dim: slice(start, stop)}).values, dtype=column.dtype
-        )
+        selected = self._array.isel({record_dim: slice(start, stop)}).values
+        # A copy: an object of the running program may change while shards are written.
+        values = np.array(selected, dtype=column.dtype, order="C", copy=True)
         return Block(start, {"data": values.reshape(stop - start, *column.shape[1:])})
 
     def close(self) -> None:
