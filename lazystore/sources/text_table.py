@@ -4,7 +4,7 @@ The file is scanned once when it is opened: rows are counted, ragged lines refus
 and the byte offset of every block noted, so that later any range of rows is one seek away.
 
 Numbers are parsed by Python's float, which rounds correctly (fast parsers are off by one bit now
-and then), at about 10 million a second. A row with a field too few is an error, not a NaN.
+and then), some million a second. A row with a field too few is an error, not a NaN.
 """
 
 from __future__ import annotations
