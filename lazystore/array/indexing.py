@@ -58,6 +58,9 @@ def spell_out(key: Any, shape: Sequence[int], dims: Sequence[str]) -> list[Part]
     [slice(None, None, None), 2]
     """
     keys = list(key) if isinstance(key, tuple) else [key]
+    if all(type(part) is slice for part in keys) and len(keys) <= len(shape):
+        # What viewers ask for at every step.
+        return keys + [slice(None)] * (len(shape) - len(keys))
     ellipses = [position for position, part in enumerate(keys) if part is Ellipsis]
     if len(ellipses) > 1:
         raise IndexError(f"key {key!r} has {len(ellipses)} Ellipses; at most one can be filled in")

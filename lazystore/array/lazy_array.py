@@ -398,7 +398,10 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
             raise ValueError(
                 f"{self.name!r} lies in a store, so its values are always a copy; use np.asarray"
             )
-        values = self._values(self.view)
+        if self._frames_a_chunk and self.shape[0] == 1:
+            values = self[0][np.newaxis]  # a viewer's a[i:i+1]: the shortest way to one frame
+        else:
+            values = self._values(self.view)
         if dtype is not None and values.dtype != np.dtype(dtype):
             return values.astype(dtype)
         # np.asarray(a) must not depend on the layout: always read-only, where np.array(a) is one's own.

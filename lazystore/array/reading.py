@@ -121,10 +121,10 @@ def read_selection(reader: ChunkReader, selection: Selection) -> NDArray[Any]:
     ranges = [range(entry, entry + 1) if isinstance(entry, int) else entry for entry in selection]
     if not math.prod(shape):
         return np.empty(shape, dtype=spec.dtype)
-    if all(_chunks_touched(entry, chunk) == 1 for entry, chunk in zip(ranges, spec.chunks, strict=True)):
-        piece = next(pieces(ranges, spec.chunks))
-        chunk = reader.read_chunk(piece.chunk_index)
-        return own_if_small(_place(chunk, piece, ranges), chunk).reshape(shape)
+    only = _only_chunk(ranges, spec.chunks)
+    if only is not None:
+        chunk = reader.read_chunk(tuple(number for number, _ in only))
+        return own_if_small(chunk[_broadcast(tuple(where for _, where in only))], chunk).reshape(shape)
     # Text has no fixed item size before it is read.
     boxed = tuple(len(entry) for entry in ranges)
     result = np.empty(boxed, dtype=object if spec.is_text else spec.dtype)
@@ -140,22 +140,29 @@ def read_selection(reader: ChunkReader, selection: Selection) -> NDArray[Any]:
     return values.reshape(shape)
 
 
-def _chunks_touched(entry: range | Positions, chunk: int) -> int:
-    """1 when all positions of an axis lie in one chunk, else something else; cheap for ranges."""
-    if isinstance(entry, range):
-        return 1 + abs(entry[-1] // chunk - entry[0] // chunk)
-    numbers = entry // chunk
-    return 1 if (numbers == numbers[0]).all() else 2
+def _only_chunk(
+    ranges: Sequence[range | Positions], chunks: Sequence[int]
+) -> list[tuple[int, slice | Positions]] | None:
+    """For each axis the chunk's number and the positions in it, where one chunk holds it all.
 
-
-def _place(chunk: NDArray[Any], piece: Piece, ranges: Sequence[range | Positions]) -> NDArray[Any]:
-    """The single piece of a selection in the selection's own order."""
-    part: NDArray[Any] = chunk[piece.source]
-    if all(isinstance(where, slice) for where in piece.target):
-        return part
-    result = np.empty(tuple(len(entry) for entry in ranges), dtype=part.dtype)
-    result[piece.target] = part
-    return result
+    Index arrays keep their order here, so the chunk's part needs no second placing.
+    """
+    found: list[tuple[int, slice | Positions]] = []
+    for entry, length in zip(ranges, chunks, strict=True):
+        number = int(entry[0]) // length
+        low = number * length
+        if isinstance(entry, range):
+            last = entry[-1]
+            if last // length != number:
+                return None
+            stop: int | None = last - low + (1 if entry.step > 0 else -1)
+            # A slice that runs down to the first position has no number to stop at.
+            found.append((number, slice(entry.start - low, None if stop == -1 else stop, entry.step)))
+        else:
+            if (entry // length != number).any():
+                return None
+            found.append((number, entry - low))
+    return found
 
 
 def own_if_small(part: NDArray[Any], chunk: NDArray[Any]) -> NDArray[Any]:

@@ -225,7 +225,9 @@ def _totals(
 
     for box, (part, n_values) in _parts(view, work, _box_values(view)):
         region = _kept_region(box, request.axes)
-        total[region] += part
+        # As an array also where no axis is left: a wrapping sum wraps silently there, as in numpy.
+        into = total[(*region, ...)]
+        into += part
         count[region] += n_values
     return total, count
 

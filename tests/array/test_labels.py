@@ -46,7 +46,7 @@ def test_coordinates_are_read_once_and_only_when_asked_for() -> None:
     assert list(lazy.coords) == ["time", "y"]
     assert "time" in lazy.coords
     assert len(lazy.coords) == 2
-    assert repr(lazy.coords) == "Coordinates(time, x)"
+    assert repr(lazy.coords) == "Coordinates(time, y)"
     assert not lazy.coords.is_loaded("time")
     assert loader.calls == 0
     np.testing.assert_array_equal(lazy[::-2].coords["time"], np.arange(8.0)[::-2])
