@@ -97,11 +97,12 @@ class _ArrayFrames:
 class _ListedFrames:
     """A list of frames, or whatever gives frame i for `[i]`; each may have a dtype of its own."""
 
-    value_shape = None
-
     def __init__(self, frames: Sequence[Any] | NDArray[Any]) -> None:
         self._frames = frames
         self.n_frames = len(frames)
+        # Only a list is known to hold its frames; anything else might read one to answer.
+        first = frames[0] if isinstance(frames, list | tuple) and frames else None
+        self.value_shape: tuple[int, ...] | None = getattr(first, "shape", None)
 
     def frame(self, frame_index: int) -> NDArray[Any]:
         return np.asarray(self._frames[frame_index])

@@ -109,6 +109,8 @@ def estimate_colormap_range_from_subset(
     values = values[np.isfinite(values)]
     if not values.size:
         return 0.0, 1.0
+    if values.dtype == bool:
+        values = values.view(np.uint8)  # numpy has no percentile of truth values
     # One by one: numpy computes in the values' precision for a single number, in float64 for several.
     low, high = (float(np.percentile(values, one, overwrite_input=True)) for one in percentile)
     return low, high
@@ -193,7 +195,7 @@ def _smallest_and_largest(fields: Any, sample_stride: int | None) -> tuple[float
     if _is_ragged(fields):
         extremes = (_extremes_of_finite_frame(frame) for frame in map(np.asarray, fields))
     else:
-        strided = sample_stride if frames.value_shape is not None else None
+        strided = sample_stride if hasattr(fields, "shape") else None
         extremes = (_finite_extremes(block) for block in _blocks(frames, strided or 1))
     for low, high in extremes:
         lowest, highest = min(lowest, low), max(highest, high)
