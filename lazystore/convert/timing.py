@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -125,19 +125,16 @@ def resolve_clock(clock: Clock | Mapping[str, Any] | str | float | None, info: S
     return Clock.from_start(clock, first_native_s=first_native_s(info))
 
 
-def with_rate(info: SourceInfo, rate_hz: float | None) -> SourceInfo:
-    """The recording with regular ticks at a rate that somebody knows better.
+def regular_ticks(info: SourceInfo, rate_hz: float) -> Ticks:
+    """Ticks of a recording taken at a rate that somebody knows.
 
     Raises
     ------
     UsageError
-        If the rate is not above 0, or the recording has a time for each event already.
+        If the rate is not above 0, or every record has a time of its own.
     """
-    if rate_hz is None:
-        return info
-    if not rate_hz > 0 or rate_hz == float("inf"):
+    if not 0 < rate_hz < float("inf"):
         raise UsageError(f"rate {rate_hz!r} Hz is not above 0; pass records a second, such as 30")
-    if info.kind in ("events", "spikes", "intervals"):
+    if info.ticks is None:
         raise UsageError(f"a rate means nothing for {info.kind}: every record has its own time")
-    period = 1 / Fraction(str(rate_hz))
-    return replace(info, ticks=Ticks(time_base=period, known=True))
+    return Ticks(time_base=1 / Fraction(str(rate_hz)))

@@ -1,0 +1,390 @@
+"""`convert`: from a source to items of a store. What is asked for becomes a plan, then a run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time as wall
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.clock import Clock, match_times
+from lazystore.convert.plan import ConversionPlan, Settings, check_space, layout, make_plan, read_samples
+from lazystore.convert.report import ConversionReport, ItemReport
+from lazystore.convert.run import ProgressCallback, run
+from lazystore.convert.times import read_times, split_times_argument
+from lazystore.convert.timing import Timing, regular_ticks, resolve_clock
+from lazystore.convert.transform import read_transform
+from lazystore.errors import SourceError, UsageError
+from lazystore.protocols import Source, SourceInfo
+from lazystore.schema import JSON, check_item_name
+from lazystore.sources.identity import check_unchanged
+from lazystore.sources.registry import open_sources
+from lazystore.sources.rows import select_source
+from lazystore.sources.selection import SelectedSource
+from lazystore.sources.casting import CastSource
+from lazystore.sources.geometry import GeometrySource, load_geometry
+from lazystore.sources.retimed import RetimedSource
+from lazystore.store.location import LocalLocation
+from lazystore.store.manifest import read_root
+from lazystore.store.open_location import open_location
+from lazystore.store.writer import check_output
+
+type TimeSpan = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a caller asks of a conversion; every field is recorded in the item where it matters.
+
+    Attributes
+    ----------
+    name
+        The item's name; None for the source's stem.
+    kind, format
+        Override what the content says.
+    settings
+        Codec, chunks, shards, workers.
+    time
+        (start, stop) in session seconds, half-open; None leaves a side open.
+    crop
+        (y0, y1, x0, x1) in pixels, half-open.
+    every
+        Keep every k-th record.
+    clock
+        A `Clock`, its JSON, or the session seconds (or ISO instant) of the first record.
+    rate_hz
+        Records a second, for sources that do not say or say it wrong.
+    times
+        Session seconds of every record: an array, or a file with an optional ``:COLUMN``.
+    times_mismatch
+        ``"head"`` or ``"tail"``: how to pair times of another count; None refuses.
+    dtype, keep_bits
+        Smaller values, explicitly: a narrower dtype, mantissa bits to keep.
+    transform
+        Affine from pixels to world units: a 2 x 3 or 3 x 3 matrix, a file, a calibration object.
+    env
+        Geometry of a field's bins: an environment object, or the file it saves.
+    source_options
+        Options of the source's format.
+    """
+
+    name: str | None = None
+    kind: str | None = None
+    format: str | None = None
+    settings: Settings = Settings()
+    time: TimeSpan | None = None
+    crop: tuple[int, int, int, int] | None = None
+    every: int | None = None
+    clock: Clock | Mapping[str, Any] | str | float | None = None
+    rate_hz: float | None = None
+    times: Any = None
+    times_mismatch: str | None = None
+    dtype: str | None = None
+    keep_bits: int | None = None
+    transform: Any = None
+    env: Any = None
+    source_options: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One stream, ready to run: its plan and the source that the plan was made over."""
+
+    plan: ConversionPlan
+    source: Source
+
+
+def convert(
+    source: Any,
+    store: str | os.PathLike[str] | Any,
+    *,
+    name: str | None = None,
+    kind: str | None = None,
+    codec: str | None = None,
+    chunks: int | tuple[int, ...] | None = None,
+    shards: int | None = None,
+    time: TimeSpan | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    every: int | None = None,
+    clock: Clock | Mapping[str, Any] | str | float | None = None,
+    transform: Any = None,
+    env: Any = None,
+    workers: int | None = None,
+    client: Any = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+    source_options: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> ConversionReport:
+    """Convert one recording into an item of a store; killed at any point, the same call resumes it.
+
+    Parameters
+    ----------
+    source
+        A path (file or folder), several paths that make one recording, an array, or an xarray
+        object.
+    store
+        The output folder; made if absent. Other items in it stay.
+    name
+        The item's name, ``/`` nests; None for the source's stem.
+    kind
+        One of `lazystore.protocols.KINDS`; None recognises it by content.
+    codec
+        ``"balanced"`` (zstd, the default), ``"fast"`` (lz4), ``"small"``, ``"none"``.
+    chunks, shards
+        Records an inner chunk and a shard; None chooses by the record's size.
+    time
+        (start, stop) in session seconds, half-open.
+    crop
+        (y0, y1, x0, x1) in pixels, half-open.
+    every
+        Keep every k-th record.
+    clock
+        How the recording's time maps to session seconds: a `Clock`, its JSON, or the session
+        seconds or ISO instant at which it starts.
+    transform
+        Affine from pixels to world units.
+    env
+        Geometry of a field's bins.
+    workers
+        Threads that compress; None for one a core.
+    client
+        A dask.distributed client; not in this version.
+    resume
+        Go on with an unfinished conversion of the same source and settings.
+    overwrite
+        Replace an item of the same name. Not atomic: the old one goes first.
+    progress
+        Called with a `Progress` after every shard.
+    source_options
+        Options of the source's format; see ``lazystore info FILE``.
+    storage_options
+        For remote stores.
+    **options
+        `format`, `rate_hz`, `times`, `times_mismatch`, `dtype`, `keep_bits` as in `Request`.
+
+    Raises
+    ------
+    UsageError
+        If an argument is unknown or does not fit.
+    SourceError, SourceChangedError
+        If the input cannot be read, or changed on the way.
+    StoreError, NoSpaceError
+        If the output cannot be written.
+    """
+    if client is not None:
+        raise UsageError("client= is not in this version; conversions run on threads (workers=)")
+    unknown = sorted(set(options) - {"format", "rate_hz", "times", "times_mismatch", "dtype", "keep_bits"})
+    if unknown:
+        raise UsageError(f"unknown option {unknown[0]!r}; see help(lazystore.convert) for those there are")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers={workers!r} is not 1 or more")
+    request = Request(
+        name=name,
+        kind=kind,
+        settings=Settings(codec, chunks, shards, workers or available_cores()),
+        time=time,
+        crop=crop,
+        every=every,
+        clock=clock,
+        transform=transform,
+        env=env,
+        source_options=source_options,
+        **options,
+    )
+    location = local_output(store, storage_options)
+    prepared = prepare(source, request)
+    try:
+        return execute(prepared, location, source, resume=resume, overwrite=overwrite, progress=progress)
+    finally:
+        for one in prepared:
+            one.source.close()
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which a container or a batch system may have limited."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def local_output(store: Any, storage_options: Mapping[str, Any] | None = None) -> LocalLocation:
+    """The output as a folder.
+
+    Raises
+    ------
+    UsageError
+        If it is a remote store, which this version reads and does not write.
+    StoreError
+        If it holds something else.
+    """
+    location = open_location(store, storage_options=storage_options)
+    if not isinstance(location, LocalLocation):
+        raise UsageError(f"output {location.url} is remote; this version writes to folders: copy it there after")
+    check_output(location)
+    return location
+
+
+def prepare(source: Any, request: Request) -> list[Prepared]:
+    """Open the source, apply the request, plan every stream. Writes nothing."""
+    sources = open_sources(
+        source, kind=request.kind, format=request.format, options=dict(request.source_options or {})
+    )
+    stem = check_item_name(request.name) if request.name else default_name(source, sources[0].info)
+    prepared = []
+    try:
+        for stream in sources:
+            suffix = stream.info.suffix
+            prepared.append(_prepare_stream(stream, f"{stem}_{suffix}" if suffix else stem, request))
+    except BaseException:
+        for stream in sources:
+            stream.close()
+        raise
+    return prepared
+
+
+def default_name(source: Any, info: SourceInfo) -> str:
+    """The item's name where none is given: the first file's stem, made storable.
+
+    Raises
+    ------
+    UsageError
+        If nothing usable is left of it.
+    """
+    if isinstance(source, str | os.PathLike):
+        text = Path(os.fspath(source)).name
+    elif isinstance(source, Sequence) and source and isinstance(source[0], str | os.PathLike):
+        text = Path(os.fspath(source[0])).name
+    else:
+        text = str(getattr(source, "name", None) or info.kind)
+    stem = text[: -len(Path(text).suffix)] if Path(text).suffix and len(Path(text).stem) else text
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip("._") or info.kind
+    return check_item_name(safe)
+
+
+def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
+    source = stream
+    if request.env is not None:
+        source = GeometrySource(source, load_geometry(request.env))
+    if request.rate_hz is not None:
+        source = RetimedSource(source, regular_ticks(source.info, request.rate_hz))
+    clock = resolve_clock(request.clock, source.info)
+    times = _given_times(request, source.info)
+    span: TimeSpan | None = None
+    records: tuple[int, int] | None = None
+    kept: NDArray[np.float64] | None = None
+    if times is not None:
+        # Given times are session seconds already: they choose the records themselves.
+        times_s, first, stop = times
+        low, high = request.time or (None, None)
+        a = 0 if low is None else int(np.searchsorted(times_s, low))
+        b = len(times_s) if high is None else int(np.searchsorted(times_s, high))
+        records = (first + a, first + b)
+        kept = times_s[a : b : request.every or 1]
+        if not len(kept):
+            raise UsageError(f"time {request.time!r} holds none of the {len(times_s)} given times")
+    elif request.time is not None:
+        low, high = (None if bound is None else clock.to_native(float(bound)) for bound in request.time)
+        span = (low, high)
+    if records is not None and records != (0, source.info.length):
+        source = SelectedSource(source, records=records)
+    source = select_source(source, time=span, crop=request.crop, every=request.every)
+    if request.dtype is not None or request.keep_bits is not None:
+        source = CastSource(source, dtype=request.dtype, keep_bits=request.keep_bits)
+    info = source.info
+    if times is not None:
+        clock = replace(clock, known="given") if clock.known == "assumed" else clock
+    timing = Timing(clock, info.ticks, info.length, info.columns[0].dims[0], kept)
+    recorded: dict[str, JSON] = {}
+    if request.transform is not None:
+        recorded["transform"] = read_transform(request.transform)
+    if not info.length:
+        raise SourceError(f"{info.identity[0].name!r} holds no records; there is nothing to convert")
+    chunk, _ = layout(info.columns, request.settings)
+    samples = read_samples(source, chunk[0])
+    return Prepared(make_plan(info, name, timing, request.settings, samples, recorded), source)
+
+
+def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int, int] | None:
+    if request.times is None:
+        return None
+    if info.kind in ("events", "spikes", "intervals"):
+        raise UsageError(f"times mean nothing for {info.kind}: every record has its own time")
+    times = request.times
+    if isinstance(times, str | os.PathLike):
+        times = read_times(*split_times_argument(os.fspath(times)))
+    matched = match_times(times, info.length, request.times_mismatch)  # type: ignore[arg-type]  # checked there
+    return matched.times_s, matched.first_record, matched.stop_record
+
+
+def execute(
+    prepared: Sequence[Prepared],
+    location: LocalLocation,
+    source: Any,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: ProgressCallback | None = None,
+) -> ConversionReport:
+    """Run plans one after the other; refuses first what will not fit on the disk."""
+    parent = location.root
+    while not parent.exists():
+        parent = parent.parent
+    free_bytes = shutil.disk_usage(parent).free
+    for one in prepared:
+        check_space(one.plan, free_bytes)
+    items = []
+    for one in prepared:
+        began = wall.monotonic()
+        result = run(
+            one.plan,
+            one.source,
+            location,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            before_commit=lambda one=one: _check_source(source, one.plan.info),  # type: ignore[misc]  # a default binds the loop's value
+        )
+        items.append(_report(one.plan, result, location, wall.monotonic() - began))
+    return ConversionReport(location.url, tuple(items))
+
+
+def _check_source(source: Any, info: SourceInfo) -> None:
+    """Notice a file that was written to while it was being read."""
+    paths = [source] if isinstance(source, str | os.PathLike) else source
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | os.PathLike) for path in paths):
+        return
+    if len(paths) == len(info.identity):
+        for identity, path in zip(info.identity, paths, strict=True):
+            check_unchanged(identity, path)
+
+
+def _report(plan: ConversionPlan, result: Any, location: LocalLocation, seconds: float) -> ItemReport:
+    record = result.record
+    main = plan.item.columns[0]
+    return ItemReport(
+        name=record.name,
+        kind=plan.info.kind,
+        format=plan.info.format,
+        shape=main.shape,
+        dtype=main.dtype.name,
+        records=plan.item.length,
+        source_bytes=plan.source_bytes,
+        decoded_bytes=plan.decoded_bytes,
+        stored_bytes=read_root(location, record.name, record.attributes).n_bytes,
+        tasks_done=result.tasks_done,
+        tasks_resumed=result.tasks_resumed,
+        already_there=result.already_there,
+        missing_records=len(result.missing),
+        seconds=seconds,
+        problems=tuple(record.attributes.get("problems", ())),
+    )
+
+

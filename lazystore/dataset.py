@@ -1,0 +1,324 @@
+"""Opening a store: its items as arrays and event streams, wired to readers and the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.array.labels import Coordinate
+from lazystore.array.lazy_array import LazyArray
+from lazystore.array.statistics import StoredStatistics
+from lazystore.errors import IncompleteStoreError
+from lazystore.protocols import ChunkReader
+from lazystore.schema import ArraySpec, UnfamiliarLayoutError, spec_from_metadata
+from lazystore.store.direct import DirectChunkReader, read_array, read_text
+from lazystore.store.incomplete import UnfinishedItem, read_unfinished
+from lazystore.store.index import METADATA, ItemRecord, StoreIndex, parse_root, read_document
+from lazystore.store.location import Location
+from lazystore.store.open_location import open_location
+
+if TYPE_CHECKING:
+    import xarray
+
+    from lazystore.events.stream import EventStream
+
+type Item = LazyArray | EventStream
+type ReaderWrapper = Callable[[ChunkReader], ChunkReader]
+
+# The array that an item is known for; other arrays of it are reached as "item/path".
+PRIMARY = {"tracks": "position", "events": "t", "spikes": "spike_time", "intervals": "start"}
+
+
+def open(
+    store: str | os.PathLike[str] | Any,
+    *,
+    cache_bytes: int | str | None = None,
+    allow_incomplete: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Store:
+    """Open a store; reads its index and nothing else.
+
+    Parameters
+    ----------
+    store
+        A path, ``file://``, ``s3://``, ``gs://`` or ``https://`` address, or a zarr store object.
+        A Zarr v2 or v3 store that lazystore did not write opens too, without statistics.
+    cache_bytes
+        Sets the budget of the process's chunk cache, in bytes or as text (``"2GB"``).
+    allow_incomplete
+        Also open items whose conversion has not finished: what is not there yet is masked, and
+        reading it raises `MissingFrameError`.
+    storage_options
+        For remote stores: region, endpoint and the like. Credentials come from the environment.
+
+    Raises
+    ------
+    StoreError
+        If there is nothing there.
+    IncompleteStoreError
+        If nothing but unfinished items is there, and `allow_incomplete` is false.
+    DamagedStoreError, FormatVersionError, HostileStoreError
+        If it cannot be trusted or understood.
+    """
+    if cache_bytes is not None:
+        from lazystore.cache import set_cache_bytes
+
+        set_cache_bytes(cache_bytes)
+    location = open_location(store, storage_options=storage_options)
+    unfinished = read_unfinished(location)
+    document = read_document(location, METADATA)
+    index = None if document is None else parse_root(location, document)
+    if index is None:
+        if document is None and unfinished:
+            if not allow_incomplete:
+                raise IncompleteStoreError("; ".join(item.describe() for item in unfinished.values()))
+            index = StoreIndex({})
+        else:
+            from lazystore.foreign import open_foreign_store
+
+            return open_foreign_store(location)
+    items: dict[str, ItemRecord] = dict(index.items)
+    missing: dict[str, tuple[tuple[int, int], ...]] = {}
+    if allow_incomplete:
+        for name, item in unfinished.items():
+            if name not in items:
+                items[name], missing[name] = item.record, item.missing
+    return Store(location, items, missing, unfinished)
+
+
+class Store(Mapping[str, Any]):
+    """The items of a store by name; a context manager.
+
+    ``store["mouse"]`` is a `LazyArray` (an `EventStream` for events); ``store["mouse/time"]`` is
+    any other array of the item.
+
+    Notes
+    -----
+    Thread-safe; pickles by location. Closing releases files; arrays taken from it reopen them.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        items: Mapping[str, ItemRecord],
+        missing: Mapping[str, tuple[tuple[int, int], ...]],
+        unfinished: Mapping[str, UnfinishedItem],
+    ) -> None:
+        self.location = location
+        self.records = dict(items)
+        self._missing = dict(missing)
+        self.unfinished = dict(unfinished)
+        self._opened: dict[str, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.location, self.records, self._missing, self.unfinished)
+
+    # --- a mapping ------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.records)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.records
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        return self._opened[name]
+
+    def _open(self, name: str) -> Any:
+        if name in self.records:
+            record = self.records[name]
+            if record.kind == "events":
+                from lazystore.events.opening import open_events
+
+                return open_events(self, record)
+            return self.array(record, _primary_path(record))
+        for item, record in self.records.items():
+            path = name[len(item) + 1 :]
+            if name.startswith(f"{item}/") and path in record.documents:
+                return self.array(record, path)
+        if name in self.unfinished:
+            raise IncompleteStoreError(self.unfinished[name].describe())
+        known = ", ".join(sorted(self.records)) or "none"
+        raise KeyError(f"{name!r} is not in {self.location.url}; its items are: {known}")
+
+    # --- arrays ---------------------------------------------------------------------------------
+
+    def specs(self, name: str) -> dict[str, ArraySpec]:
+        """Records of an item's arrays by path; arrays of unknown layout are left out."""
+        specs = {}
+        for path, document in self.records[name].documents.items():
+            if document.get("node_type") == "array":
+                try:
+                    specs[path] = spec_from_metadata(path, document)
+                except UnfamiliarLayoutError:
+                    continue
+        return specs
+
+    def reader(self, record: ItemRecord, path: str) -> ChunkReader:
+        """An uncached reader of one array of numbers."""
+        prefix = f"{record.name}/{path}"
+        try:
+            spec = spec_from_metadata(path, record.documents[path])
+        except UnfamiliarLayoutError:
+            from lazystore.store.fallback import ZarrPythonReader
+
+            return ZarrPythonReader(self.location, prefix, record.documents[path])
+        return DirectChunkReader(self.location, prefix, spec, generation=record.generation)
+
+    def array(self, record: ItemRecord, path: str) -> LazyArray:
+        """One array of an item, cached, with the item's coordinates and statistics."""
+        from lazystore.cache import cached
+
+        reader = cached(self.reader(record, path))
+        primary = path == _primary_path(record)
+        specs = self.specs(record.name)
+        return LazyArray(
+            reader,
+            name=record.name if primary else f"{record.name}/{path}",
+            coords=self._coordinates(record, specs, reader.spec) if "/" not in path else {},
+            attrs={**reader.spec.attributes, "lazystore": dict(record.attributes)},
+            statistics=self._statistics(record, specs, reader.spec) if primary else None,
+            missing=self._missing_ranges(record) if reader.spec.dims[:1] == _record_dims(specs, record) else (),
+        )
+
+    def values(self, record: ItemRecord, path: str) -> NDArray[Any]:  # type: ignore[override]  # Mapping.values takes no item; items are few and read by name
+        """A whole small array: a coordinate, a statistic, text."""
+        return _load(self.location, record, path)
+
+    def _coordinates(
+        self, record: ItemRecord, specs: Mapping[str, ArraySpec], of: ArraySpec
+    ) -> dict[str, Coordinate]:
+        coordinates = {}
+        for path, spec in specs.items():
+            fits = all(
+                dim in of.dims and of.shape[of.dims.index(dim)] == size
+                for dim, size in zip(spec.dims, spec.shape, strict=True)
+            )
+            if "/" in path or path == of.path or not fits or len(spec.dims) != 1:
+                continue
+            load = partial(_load, self.location, record, path)
+            coordinates[path] = Coordinate(spec.dims, load, spec.attributes)
+        return coordinates
+
+    def _statistics(
+        self, record: ItemRecord, specs: Mapping[str, ArraySpec], data: ArraySpec
+    ) -> StoredStatistics | None:
+        from lazystore.cache import cached
+
+        readers = {
+            path.removeprefix("stats/"): cached(self.reader(record, path))
+            for path in specs
+            if path.startswith("stats/")
+        }
+        return StoredStatistics(readers, data) if readers else None
+
+    def _missing_ranges(self, record: ItemRecord) -> list[tuple[int, int]]:
+        recorded = record.attributes.get("missing") or ()
+        return sorted([*((int(a), int(b)) for a, b in recorded), *self._missing.get(record.name, ())])
+
+    # --- the whole store ------------------------------------------------------------------------
+
+    def info(self) -> dict[str, Any]:
+        """What the store holds, from its metadata alone, as plain values for JSON."""
+        return {
+            "store": self.location.url,
+            "items": {name: self._item_info(record) for name, record in self.records.items()},
+            "unfinished": {name: item.describe() for name, item in self.unfinished.items()},
+        }
+
+    def _item_info(self, record: ItemRecord) -> dict[str, Any]:
+        specs = self.specs(record.name)
+        primary = specs.get(_primary_path(record))
+        return {
+            "kind": record.kind,
+            "arrays": {
+                path: {
+                    "dims": list(spec.dims),
+                    "shape": list(spec.shape),
+                    "dtype": "text" if spec.is_text else spec.dtype.name,
+                    "chunks": list(spec.chunks),
+                    "shards": None if spec.shards is None else list(spec.shards),
+                    "nbytes": None if spec.is_text else spec.nbytes,
+                }
+                for path, spec in specs.items()
+            },
+            "shape": None if primary is None else list(primary.shape),
+            "dtype": None if primary is None else primary.dtype.name,
+            "attributes": dict(record.attributes),
+        }
+
+    def verify(self, level: str = "full", **options: Any) -> Any:
+        """Check the store's bytes against its manifests; see `lazystore.store.verify.verify`."""
+        from lazystore.store.verify import verify
+
+        return verify(self.location, level=level, **options)
+
+    def to_xarray(self) -> xarray.DataTree:
+        """Everything as an `xarray.DataTree`; lazy, and labelled as plain xarray would."""
+        from lazystore.xarray_tree import tree_of_store
+
+        return tree_of_store(self)
+
+    def close(self) -> None:
+        """Release files and cached chunks of this store. Idempotent."""
+        opened, self._opened = self._opened, {}
+        for item in opened.values():
+            item.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        lines = [f"<lazystore.Store {self.location.url}>"]
+        for name, record in self.records.items():
+            specs = self.specs(name)
+            primary = specs.get(_primary_path(record))
+            size = "" if primary is None else f"({', '.join(map(_axis_text, primary.dims, primary.shape))})"
+            lines.append(f"  {name:<16} {record.kind:<9} {size}")
+        lines += [f"  {name:<16} unfinished" for name in self.unfinished if name not in self.records]
+        return "\n".join(lines)
+
+
+def _axis_text(dim: str, size: int) -> str:
+    return f"{dim}: {size:,}"
+
+
+def _primary_path(record: ItemRecord) -> str:
+    return PRIMARY.get(record.kind, "data")
+
+
+def _record_dims(specs: Mapping[str, ArraySpec], record: ItemRecord) -> tuple[str, ...]:
+    primary = specs.get(_primary_path(record))
+    return primary.dims[:1] if primary is not None else ()
+
+
+def _load(location: Location, record: ItemRecord, path: str) -> NDArray[Any]:
+    """A whole small array; a `partial` of it pickles."""
+    prefix = f"{record.name}/{path}"
+    spec = spec_from_metadata(path, record.documents[path])
+    if spec.is_text:
+        return read_text(location, prefix, spec)
+    reader = DirectChunkReader(location, prefix, spec, generation=record.generation)
+    try:
+        return np.asarray(read_array(reader))
+    finally:
+        reader.close()
