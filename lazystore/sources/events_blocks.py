@@ -17,7 +17,7 @@ from lazystore.errors import SourceChangedError
 from lazystore.protocols import Block, SourceInfo
 from lazystore.sources.events_columns import EventColumns, Triggers
 from lazystore.sources.events_info import RecordingFacts, build_info, choose_sensor
-from lazystore.sources.identity import identify_file
+from lazystore.sources.identity import identify_file, identify_folder
 
 # A read in the middle decodes half of this on average before it reaches its first event: 2-20 ms.
 CHECKPOINT_EVENTS = 1 << 20
@@ -77,7 +77,7 @@ class CheckpointedEvents:
 
         self._name = path.name
         self._decoder = decoder
-        identity = identify_file(path)
+        identity = identify_folder(path) if path.is_dir() else identify_file(path)
         sensor = choose_sensor(decoder.sensor, options)
         width, height = sensor.bounds
         totals = scan.initial_totals()

@@ -8,7 +8,10 @@ are left to HDF5.
 from __future__ import annotations
 
 import itertools
+import os
 import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from lazystore.schema import MAX_CHUNK_BYTES
 FILTER_DEFLATE = 1
 FILTER_SHUFFLE = 2
 FILTER_BLOSC = 32001
+# Chunks are decoded outside the GIL. More threads than this wait for HDF5's lock.
+MAX_THREADS = 4
 # Filters that HDF5 brings itself; others come with hdf5plugin.
 _BUILT_IN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 
@@ -33,6 +38,8 @@ class DatasetColumn:
         An h5py dataset, one-dimensional unless its filters are left to HDF5.
     name
         The file's name, for messages.
+    own_filters
+        Filters that the caller decodes itself, through `read_stored`.
 
     Raises
     ------
@@ -42,7 +49,7 @@ class DatasetColumn:
         If it needs a filter that is not installed.
     """
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, dataset: Any, name: str, own_filters: tuple[int, ...] = ()) -> None:
         self._dataset = dataset
         self._where = f"{name!r}, dataset {dataset.name!r}"
         self.length = int(dataset.shape[0])
@@ -50,7 +57,7 @@ class DatasetColumn:
         row_items = int(np.prod(dataset.shape[1:], dtype=np.int64))
         self._row_bytes = row_items * self.dtype.itemsize
         self._filters = _filters(dataset)
-        _require_filters(self._filters, self._where)
+        _require_filters([number for number, _ in self._filters if number not in own_filters], self._where)
         self.chunk = int(dataset.chunks[0]) if dataset.chunks else 0
         if (
             dataset.chunks
@@ -61,9 +68,9 @@ class DatasetColumn:
                 "repack the file (h5repack -l CHUNK=65536)"
             )
         self._refuse_missing_data()
-        self._direct = bool(
-            self.chunk and dataset.ndim == 1 and all(self._is_known(number) for number, _ in self._filters)
-        )
+        numbers = tuple(number for number, _ in self._filters)
+        known = all(number in _DECODERS for number in numbers) or numbers == own_filters
+        self._direct = bool(self.chunk and dataset.ndim == 1 and known)
         # The chunk that the last read ended in; the next one begins there.
         self._kept: tuple[int, NDArray[Any]] | None = None
 
@@ -93,9 +100,10 @@ class DatasetColumn:
                     self._kept = kept
             offset = number * self.chunk
             return kept[1][start - offset : stop - offset]
-        return self._read_through_hdf5(start, stop)
+        return self.read_slowly(start, stop)
 
-    def _read_through_hdf5(self, start: int, stop: int) -> NDArray[Any]:
+    def read_slowly(self, start: int, stop: int) -> NDArray[Any]:
+        """Records [start, stop) as HDF5 itself reads them; for small datasets of any layout."""
         out = np.empty((stop - start, *self._dataset.shape[1:]), self.dtype)
         try:
             self._dataset.read_direct(out, np.s_[start:stop])
@@ -112,7 +120,7 @@ class DatasetColumn:
             skipped, stored = self._dataset.id.read_direct_chunk((start,))
         except (OSError, RuntimeError, ValueError):
             # Never written, or not to be found: HDF5 knows which, and fills in or complains.
-            return self._read_through_hdf5(start, min(self.length, start + self.chunk))
+            return self.read_slowly(start, min(self.length, start + self.chunk))
         expected = self.chunk * self.dtype.itemsize
         try:
             data = self._decode(stored, skipped, expected)
@@ -134,8 +142,27 @@ class DatasetColumn:
             raise ValueError(f"{len(data)} bytes instead of {expected}")
         return data
 
-    def _is_known(self, number: int) -> bool:
-        return number in _DECODERS
+    def has_only(self, filter_number: int) -> bool:
+        """Whether this is the one filter of the dataset, and its chunks can be read as stored."""
+        return self._direct and [number for number, _ in self._filters] == [filter_number]
+
+    def read_stored(self, number: int) -> tuple[int, bytes]:
+        """The stored bytes of a chunk, and a bit for each filter that was not applied to it.
+
+        Raises
+        ------
+        SourceError
+            If there is no such chunk.
+        """
+        start = number * self.chunk
+        try:
+            skipped, stored = self._dataset.id.read_direct_chunk((start,))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SourceError(
+                f"{self._where}: the chunk of records {start} to {start + self.chunk} cannot be read "
+                f"({_one_line(error)}); the recording was cut off or the file is damaged"
+            ) from error
+        return skipped, stored
 
     def _refuse_missing_data(self) -> None:
         """Refuse a length without data: it would be filled in, for years if it is large enough."""
@@ -159,10 +186,10 @@ def _filters(dataset: Any) -> tuple[tuple[int, tuple[int, ...]], ...]:
     return tuple((int(row[0]), tuple(int(value) for value in row[2])) for row in rows)
 
 
-def _require_filters(filters: tuple[tuple[int, tuple[int, ...]], ...], where: str) -> None:
+def _require_filters(numbers: Sequence[int], where: str) -> None:
     from h5py import h5z
 
-    for number, _ in filters:
+    for number in numbers:
         if number in _BUILT_IN_FILTERS or number in _DECODERS or h5z.filter_avail(number):
             continue
         try:
@@ -177,6 +204,18 @@ def _require_filters(filters: tuple[tuple[int, tuple[int, ...]], ...], where: st
                 f"{where} is compressed with HDF5 filter {number}, which neither HDF5 nor hdf5plugin has; "
                 "rewrite it with gzip (h5repack -f GZIP=1)"
             )
+
+
+def side_by_side(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
+    """Do `work` for every piece, on several threads where there are several pieces and cores."""
+    threads = min(MAX_THREADS, os.cpu_count() or 1, len(pieces))
+    if threads < 2:
+        for piece in pieces:
+            work(piece)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="lazystore-hdf5") as pool:
+        # The result is taken so that the first error in the order of the file is raised.
+        list(pool.map(work, pieces))
 
 
 def _inflate(data: bytes, settings: tuple[int, ...], expected: int) -> bytes:

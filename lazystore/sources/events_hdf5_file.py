@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +11,13 @@ from lazystore.errors import LazystoreError, SourceError
 from lazystore.protocols import Recognition, Source
 from lazystore.schema import JSON
 from lazystore.sources.events_columns import EventColumns, Triggers
-from lazystore.sources.events_hdf5_column import DatasetColumn
+from lazystore.sources.events_hdf5_column import DatasetColumn, side_by_side
 from lazystore.sources.events_info import SENSOR_OPTION, RecordingFacts
 from lazystore.sources.events_table import EventTable, TableEvents
 from lazystore.sources.events_values import ValueConverter
 from lazystore.sources.options import Option
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-# Chunks are inflated outside the GIL. More threads than this wait for HDF5's lock.
-MAX_THREADS = 4
 
 # What h5py raises for damaged files, besides OSError; KeyError and TypeError for odd objects.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
@@ -39,7 +35,7 @@ class EventDatasets:
         Path of the dataset of each of t, x, y, p.
     time_unit
         Unit of t in the file.
-    sensor, t_offset_us, unix_epoch, extra, problems, suffix
+    sensor, t_offset_us, unix_epoch, header, extra, problems, suffix
         As in `RecordingFacts`.
     """
 
@@ -50,6 +46,7 @@ class EventDatasets:
     sensor: tuple[int, int] | None = None
     t_offset_us: int = 0
     unix_epoch: bool = False
+    header: tuple[str, ...] = ()
     extra: Mapping[str, JSON] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     suffix: str = ""
@@ -64,6 +61,7 @@ class EventDatasets:
             t_offset_us=self.t_offset_us,
             unix_epoch=self.unix_epoch,
             polarity=converter.polarity,
+            header=self.header,
             problems=self.problems + converter.problems,
             extra=self.extra,
             suffix=self.suffix,
@@ -137,7 +135,7 @@ class Hdf5Columns:
             else:
                 self._converter.pixels(values, getattr(target, name), first, name)
 
-        _side_by_side(convert, pieces)
+        side_by_side(convert, pieces)
 
     def triggers(self) -> Triggers:
         return Triggers.empty()
@@ -296,14 +294,3 @@ def _numeric_column(file: Any, dataset_path: str, name: str, dimensions: int = 1
     raise SourceError(
         f"{name!r}: dataset {dataset_path!r} holds {found}; expected numbers of {dimensions} dimension(s)"
     )
-
-
-def _side_by_side(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
-    threads = min(MAX_THREADS, os.cpu_count() or 1, len(pieces))
-    if threads < 2:
-        for piece in pieces:
-            work(piece)
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="lazystore-hdf5") as pool:
-        # The result is taken so that the first error in the order of the file is raised.
-        list(pool.map(work, pieces))

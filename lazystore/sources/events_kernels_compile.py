@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numba
-import numpy as np
 
-# In a kernel only signed integers may meet: numba turns int64 with uint64 into float64.
-type Integer = int | np.int64
+# int or np.int64; Any, because a type checker does not know that numba's sums of both are integers.
+# Only signed integers may meet in a kernel: numba turns int64 with uint64 into float64.
+type Integer = Any
 
 
 def compiled[F: Callable[..., Any]](function: F) -> F:

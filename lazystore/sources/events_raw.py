@@ -12,13 +12,31 @@ from lazystore.protocols import Recognition, Source
 from lazystore.sources.events_blocks import CheckpointedEvents
 from lazystore.sources.events_header import PropheseeHeader, raw_version, read_header
 from lazystore.sources.events_info import SENSOR_OPTION
-from lazystore.sources.events_words import Kernel, WordDecoder, WordFile, WordFormat
+from lazystore.sources.events_words import WORD_ORDERS, Kernel, WordDecoder, WordFile, WordFormat
+from lazystore.sources.options import Option
 
 
 def _evt2_kernel() -> Kernel:
     from lazystore.sources.events_kernels_evt2 import decode_evt2
 
     return decode_evt2
+
+
+def _evt21_kernel() -> Kernel:
+    from lazystore.sources.events_kernels_evt21 import decode_evt21
+
+    return decode_evt21
+
+
+def _evt3_kernel() -> Kernel:
+    from lazystore.sources.events_kernels_evt3 import decode_evt3
+
+    return decode_evt3
+
+
+WORD_ORDER_OPTION = Option(
+    "word_order", "text", "byte order of the words, where the header does not say it", WORD_ORDERS
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,7 @@ class RawFormat:
 
     kinds = ("events",)
     extensions = (".raw",)
-    options = (SENSOR_OPTION,)
+    options = (SENSOR_OPTION, WORD_ORDER_OPTION)
 
     @property
     def name(self) -> str:
@@ -51,12 +69,18 @@ class RawFormat:
             )
         settings = header.format_fields
         order = settings.get("endianness", header.fields.get("endianness", "little")).lower()
+        order = options.get("word_order", order)
+        if order not in WORD_ORDERS or (order == "legacy" and self.name != "evt21"):
+            raise SourceError(
+                f"{path.name!r}: word order {order!r} is none that {self.words.title} has; "
+                "say word_order=little or word_order=big"
+            )
         file = WordFile(
             path,
             header.data_offset,
             header.sensor,
             header.lines,
-            big_endian=order == "big",
+            word_order=order,
             extra={"recorded": header.fields.get("date"), "word_order": order},
         )
         return [CheckpointedEvents(path, WordDecoder(self.words, file), options)]
@@ -70,3 +94,5 @@ def _what_it_says(header: PropheseeHeader) -> str:
 
 
 EVT2 = RawFormat(WordFormat("evt2", "EVT 2.0", "lazystore.evt2/1", 4, "u4", 1, _evt2_kernel))
+EVT21 = RawFormat(WordFormat("evt21", "EVT 2.1", "lazystore.evt21/1", 8, "u8", 32, _evt21_kernel))
+EVT3 = RawFormat(WordFormat("evt3", "EVT 3.0", "lazystore.evt3/1", 2, "u2", 12, _evt3_kernel))

@@ -24,6 +24,9 @@ BLOCK_BYTES = 128 * 1024
 # another encoding than its header says: any other one read as this one gives 30% and more.
 MAX_UNKNOWN_SHARE = 0.1
 
+# "legacy" is a 64-bit word sent as two little-endian halves, the upper half first.
+WORD_ORDERS = ("little", "big", "legacy")
+
 type Kernel = Callable[..., tuple[int, int]]
 
 
@@ -66,8 +69,8 @@ class WordFile:
         (width, height) that the header declares, or None.
     header
         The header's lines.
-    big_endian
-        Whether the words are stored with the most significant byte first.
+    word_order
+        One of `WORD_ORDERS`.
     extra
         Further facts for the store.
     """
@@ -76,7 +79,7 @@ class WordFile:
     data_offset: int
     sensor: tuple[int, int] | None = None
     header: tuple[str, ...] = ()
-    big_endian: bool = False
+    word_order: str = "little"
     extra: Mapping[str, JSON] = field(default_factory=dict)
 
 
@@ -137,7 +140,7 @@ class WordDecoder:
         if unknown > MAX_UNKNOWN_SHARE * records:
             raise SourceError(
                 f"{name!r}: {unknown} of {records} words are none of {self._format.title}; the file is in "
-                "another encoding than its header says, or damaged; record or export it again"
+                "another encoding or word order than its header says, or damaged; record or export it again"
             )
         problems = []
         if unknown:
@@ -191,7 +194,11 @@ class WordDecoder:
             filled += got
         self._offset += filled
         words = buffer[:filled].view(self._format.word)
-        return words.byteswap() if self._file.big_endian else words
+        if self._file.word_order == "big":
+            return words.byteswap()
+        if self._file.word_order == "legacy":
+            return words << np.uint64(32) | words >> np.uint64(32)
+        return words
 
 
 class _Scratch:

@@ -250,6 +250,9 @@ class NpyFormat:
             header = parse_header(io.BytesIO(head), path.name)
         except SourceError:
             return Recognition(True)
+        if header.dtype.names:
+            # Named fields are no frames; formats that know the names are surer.
+            return Recognition(False, f"fields {', '.join(header.dtype.names)}")
         return Recognition(True, f"{header.shape} {header.dtype}", default_kind(header.shape, header.dtype))
 
     def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:

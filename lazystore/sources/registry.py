@@ -33,10 +33,28 @@ ENTRY_POINT_GROUP = "lazystore.sources"
 FORMATS: tuple[FormatRow, ...] = (
     # --- events -----------------------------------------------------------------------------
     FormatRow("evt2", "lazystore.sources.events_raw:EVT2", (".raw",), ("events",)),
+    FormatRow("evt21", "lazystore.sources.events_raw:EVT21", (".raw",), ("events",)),
+    FormatRow("evt3", "lazystore.sources.events_raw:EVT3", (".raw",), ("events",)),
     FormatRow("dat", "lazystore.sources.events_dat:DAT", (".dat",), ("events",)),
     FormatRow("evio", "lazystore.sources.events_hdf5:EVIO", (".h5", ".hdf5"), ("events",), "events"),
     FormatRow("dsec", "lazystore.sources.events_hdf5:DSEC", (".h5", ".hdf5"), ("events",), "events"),
     FormatRow("mvsec", "lazystore.sources.events_hdf5:MVSEC", (".h5", ".hdf5"), ("events",), "events"),
+    FormatRow(
+        "metavision",
+        "lazystore.sources.events_metavision:METAVISION",
+        (".h5", ".hdf5"),
+        ("events",),
+        "events",
+    ),
+    FormatRow("aedat4", "lazystore.sources.events_aedat4:AEDAT4", (".aedat4",), ("events",), "events"),
+    FormatRow(
+        "ros", "lazystore.sources.events_ros:ROS", (".bag", ".mcap", ".db3", "/"), ("events",), "events"
+    ),
+    FormatRow("numpy-events", "lazystore.sources.events_numpy:NUMPY_EVENTS", (".npz", ".npy"), ("events",)),
+    FormatRow(
+        "text-events", "lazystore.sources.events_text:TEXT_EVENTS", (".txt", ".csv", ".tsv"), ("events",)
+    ),
+    FormatRow("nmnist", "lazystore.sources.events_nmnist:NMNIST", (".bin",), ("events",)),
     # --- tracks, series, spikes, intervals --------------------------------------------------
     FormatRow(
         "sleap-analysis", "lazystore.sources.tracks_sleap:SLEAP", (".h5", ".hdf5"), ("tracks",), "events"
