@@ -176,7 +176,7 @@ def _index_sha256(items: list[str], metadata: Mapping[str, Any]) -> str:
     return sha256_of_json({"items": items, "metadata": metadata})
 
 
-def _parents(name: str) -> list[str]:
+def parents_of(name: str) -> list[str]:
     """Groups above a nested item: "a/b/c" -> ["a", "a/b"]."""
     parts = name.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
@@ -186,7 +186,7 @@ def root_document(index: StoreIndex) -> dict[str, JSON]:
     """The root's ``zarr.json`` over its items."""
     metadata: dict[str, Any] = {}
     for record in index.items.values():
-        for parent in _parents(record.name):
+        for parent in parents_of(record.name):
             metadata[parent] = group_metadata({})
         metadata[record.name] = record.group_document()
         for path, document in record.documents.items():
@@ -294,7 +294,7 @@ def update_root(location: Location, *, add: list[str], remove: list[str]) -> Non
         record = read_item(location, name) if name in add else index.items[name]
         if record is not None:
             items[name] = record
-            for parent in _parents(name):
+            for parent in parents_of(name):
                 if read_document(location, f"{parent}/{METADATA}") is None:
                     write_json(location, f"{parent}/{METADATA}", group_metadata({}))
     write_json(location, METADATA, root_document(StoreIndex(items, index.user_attributes)))
