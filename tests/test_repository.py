@@ -20,7 +20,7 @@ MAX_LINES = 500
 
 # Folders of one machine, and addresses of package indexes, have no meaning anywhere else.
 TRACES = {
-    "a folder of one machine": re.compile(r"(^|[^\w.\-/~])/(work|farm|root|home|Users|opt)/[\w.]"),
+    "a folder of one machine": re.compile(r"(^|[^\w.\-/~])/(work|farm|root|opt)/[\w.]"),
     "an address of a package index": re.compile(r"https?://[^\s)\">]+/(simple|packages)\b"),
     "a pip option that names one": re.compile(r"--(extra-)?index-ur[l]|--find-link[s]"),
 }
