@@ -101,16 +101,21 @@ def test_no_binary_is_committed() -> None:
     assert not binary, binary
 
 
+def plain_name(package: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
 def test_every_extra_is_pinned() -> None:
     """Whatever `make setup` and `make bench` install has its version in the constraints file."""
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     odd = [line for line in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)]
     assert not odd, f"names and versions only: {odd}"
-    names = {re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in pins}
+    names = {plain_name(line.split("==")[0]) for line in pins}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *(r for rs in project["optional-dependencies"].values() for r in rs)]
-    direct = {re.split(r"[\[<>=~! ;]", requirement)[0].lower() for requirement in wanted} - {"lazystore"}
+    direct = {plain_name(re.split(r"[\[<>=~! ;]", requirement)[0]) for requirement in wanted} - {"lazystore"}
     assert not direct - names, sorted(direct - names)
 
 
