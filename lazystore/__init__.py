@@ -1,1 +1,61 @@
-"""Convert once, open at once, scrub anything."""
+"""Convert once, open at once, scrub anything.
+
+Spatial fields, video, image stacks and event-camera recordings as chunked, sharded Zarr v3 stores.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lazystore import neurospatial
+    from lazystore.array import LazyArray
+    from lazystore.clock import Clock
+    from lazystore.convert.api import convert
+    from lazystore.convert.report import ConversionReport
+    from lazystore.dataset import Store, open
+    from lazystore.events import EventStream
+    from lazystore.render import ChunkedLazyFieldRenderer, LazyFieldRenderer
+
+# Name -> module that holds it. Everything is imported when first asked for, so that
+# `import lazystore` costs nothing beside numpy.
+_HOMES = {
+    "ChunkedLazyFieldRenderer": "lazystore.render",
+    "Clock": "lazystore.clock",
+    "ConversionReport": "lazystore.convert.report",
+    "EventStream": "lazystore.events",
+    "LazyArray": "lazystore.array",
+    "LazyFieldRenderer": "lazystore.render",
+    "Store": "lazystore.dataset",
+    "convert": "lazystore.convert.api",
+    "open": "lazystore.dataset",
+}
+_MODULES = ("neurospatial",)
+
+__all__ = [
+    "ChunkedLazyFieldRenderer",
+    "Clock",
+    "ConversionReport",
+    "EventStream",
+    "LazyArray",
+    "LazyFieldRenderer",
+    "Store",
+    "convert",
+    "neurospatial",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"lazystore.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lazystore' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -56,11 +56,24 @@ class Timing:
         return self.ticks.start + self.ticks.step * np.arange(start, stop, dtype=np.int64)
 
     def attributes(self) -> dict[str, JSON]:
-        """The `clock` and, for regular axes, `time` entries of `attrs.lazystore`."""
+        """Entries of `attrs.lazystore`: `clock`, `times` where they were given one by one, and for
+        regular axes `ticks` (native) and `time` (session seconds).
+        """
         entries: dict[str, JSON] = {"clock": self.clock.to_json()}
-        regular = self.times_s is None and self.ticks is not None and self.ticks.values is None
-        if regular and self.clock.knots is None and self.ticks is not None:
-            step_s = self.clock.rate * float(self.ticks.step * self.ticks.time_base)
+        if self.times_s is not None:
+            return {**entries, "times": "given"}
+        ticks = self.ticks
+        if ticks is None or ticks.values is not None:
+            return entries
+        base = ticks.time_base
+        entries["ticks"] = {
+            "time_base": [base.numerator, base.denominator],
+            "start": ticks.start,
+            "step": ticks.step,
+            "known": ticks.known,
+        }
+        if self.clock.knots is None:
+            step_s = self.clock.rate * float(ticks.step * base)
             start_s = float(self.seconds(0, 1)[0])
             entries["time"] = {"start": start_s, "step": step_s, "size": self.n_records}
         return entries

@@ -1,0 +1,153 @@
+"""`lazystore set`: correcting what an item says of itself, later, without touching its shards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.clock import Clock
+from lazystore.convert.timing import Timing
+from lazystore.convert.transform import read_transform
+from lazystore.errors import StoreError, UsageError
+from lazystore.protocols import Ticks
+from lazystore.schema import JSON, ArraySpec, spec_from_metadata
+from lazystore.store.amend import amend, flipped, locked_item
+from lazystore.store.direct import DirectChunkReader, read_array
+from lazystore.store.index import ItemRecord
+from lazystore.store.location import LocalLocation
+from lazystore.units import parse_unit
+
+CLOCK_KEYS = ("clock.start", "clock.offset_s", "clock.rate", "clock.epoch_utc", "clock.id")
+# What the converter measured or decided; another value would be a lie about the bytes.
+FIXED_KEYS = ("format", "kind", "generation", "manifest", "source", "codec", "sensor", "time", "times", "ticks", "missing")
+
+
+def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> ItemRecord:
+    """Commit corrections of one item.
+
+    Parameters
+    ----------
+    location, name
+        The item.
+    changes
+        ``clock.offset_s``, ``clock.rate``, ``clock.start`` (session seconds or an ISO instant of
+        the first record), ``clock.epoch_utc``, ``clock.id``; ``transform`` (a file); ``units`` of
+        the main array; any other key is an attribute of the user's own, such as ``subject``
+        (a value that is JSON is stored as such, an empty one removes the attribute).
+
+    Raises
+    ------
+    UsageError
+        If a key or a value does not fit.
+    StoreError
+        If there is no such item, or it has no times that a clock could move.
+    """
+    fixed = sorted(key for key in changes if key.partition(".")[0] in FIXED_KEYS)
+    if fixed:
+        raise UsageError(f"{fixed[0]!r} says how the bytes were made and cannot be set; convert again instead")
+    unknown = sorted(key for key in changes if key.startswith("clock.") and key not in CLOCK_KEYS)
+    if unknown:
+        raise UsageError(f"unknown key {unknown[0]!r}; expected one of {', '.join(CLOCK_KEYS)}")
+    with locked_item(location, name) as record:
+        attributes: dict[str, JSON] = dict(record.attributes)
+        user: dict[str, JSON] = dict(record.user_attributes)
+        documents: dict[str, dict[str, JSON]] = {}
+        arrays: list[tuple[ArraySpec, list[NDArray[Any]]]] = []
+        for key, value in changes.items():
+            if key == "transform":
+                attributes["transform"] = read_transform(value)
+            elif key == "units":
+                path = _main_path(record)
+                document: dict[str, JSON] = dict(record.documents[path])
+                document["attributes"] = {**record.documents[path]["attributes"], "units": parse_unit(value).symbol}
+                documents[path] = document
+            elif not key.startswith("clock."):
+                _set_user(user, key, value)
+        clock_changes = {key: value for key, value in changes.items() if key.startswith("clock.")}
+        if clock_changes:
+            timing = _timing(location, record)
+            clock = _changed_clock(timing, clock_changes)
+            moved = replace(timing, clock=clock)
+            attributes.update(moved.attributes())
+            for spec, pieces in moved.side():
+                if spec.path == "time":
+                    old = spec_from_metadata("time", record.documents["time"])
+                    new = flipped(replace(spec, separator=old.separator))
+                    arrays.append((new, list(pieces())))
+        return amend(
+            location, record, attributes=attributes, user_attributes=user, arrays=arrays, documents=documents
+        )
+
+
+def _main_path(record: ItemRecord) -> str:
+    for path in ("data", "position"):
+        if path in record.documents:
+            return path
+    raise UsageError(f"item {record.name!r} of kind {record.kind} has no array whose units could be set")
+
+
+def _set_user(user: dict[str, JSON], key: str, value: str) -> None:
+    if not value:
+        user.pop(key, None)
+        return
+    try:
+        user[key] = json.loads(value)
+    except ValueError:
+        user[key] = value
+
+
+def _timing(location: LocalLocation, record: ItemRecord) -> Timing:
+    """The item's times as the converter had them."""
+    clock = Clock.from_json(record.attributes["clock"])
+    if "time" not in record.documents:
+        # Events: their own column is their time; the clock alone moves them.
+        return Timing(clock, None, 0, "event")
+    time = spec_from_metadata("time", record.documents["time"])
+    dim, length = time.dims[0], time.shape[0]
+    if record.attributes.get("times") == "given":
+        raise StoreError(
+            f"item {record.name!r} was given a time for each record and has no clock to move; "
+            "convert it again with other --times"
+        )
+    regular = record.attributes.get("ticks")
+    if isinstance(regular, Mapping):
+        ticks = Ticks(Fraction(*regular["time_base"]), None, regular["start"], regular["step"])
+        return Timing(clock, replace(ticks, known=regular["known"]), length, dim)
+    for path, document in record.documents.items():
+        base = (document.get("attributes") or {}).get("time_base")
+        if base and "/" not in path:
+            spec = spec_from_metadata(path, document)
+            values = np.asarray(read_array(DirectChunkReader(location, f"{record.name}/{path}", spec)))
+            return Timing(clock, Ticks(Fraction(*base), values, name=path), length, dim)
+    raise StoreError(f"item {record.name!r} holds no native ticks; its clock cannot be moved")
+
+
+def _changed_clock(timing: Timing, changes: Mapping[str, str]) -> Clock:
+    clock = timing.clock
+    if clock.knots is not None and {"clock.offset_s", "clock.rate", "clock.start"} & set(changes):
+        raise UsageError("a synchronised clock has no offset or rate to set; convert again with --sync")
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        field = key.removeprefix("clock.")
+        if field in ("offset_s", "rate"):
+            try:
+                values[field] = float(value)
+            except ValueError:
+                raise UsageError(f"{key}={value!r} is no number") from None
+        elif field != "start":
+            values[field] = value
+    if "clock.start" in changes:
+        first = 0.0
+        if timing.ticks is not None:
+            first = float(clock.to_native(float(timing.seconds(0, 1)[0])))
+        started = Clock.from_start(changes["clock.start"], first_native_s=first)
+        values["offset_s"] = started.offset_s
+        if started.epoch_utc is not None:
+            values["epoch_utc"] = started.epoch_utc
+    return replace(clock, known="given", **values)
