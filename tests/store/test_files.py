@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
+import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +71,7 @@ def test_no_more_files_stay_open_than_allowed(tmp_path: Path) -> None:
     assert len(cache) == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not replace an open file")
 def test_readers_do_not_share_files_nor_close_each_others(tmp_path: Path) -> None:
     """A reader made after an overwrite must not meet the old file that another still holds."""
     cache = FileCache(8)
@@ -76,7 +79,7 @@ def test_readers_do_not_share_files_nor_close_each_others(tmp_path: Path) -> Non
     old, new = LocalFiles(location, cache), LocalFiles(location, cache)
     assert read(old, "f0") == content(0)
     (tmp_path / "fresh").write_bytes(content(9))
-    os.replace(tmp_path / "fresh", tmp_path / "f0")
+    os.rename(tmp_path / "fresh", tmp_path / "f0")
     assert read(old, "f0") == content(0)
     assert read(new, "f0") == content(9)
     new.close()
@@ -240,9 +243,10 @@ def test_only_plain_files_below_the_root_are_read(tmp_path: Path, hostile: str) 
     (root / "c").mkdir(parents=True)
     key = "c/0"
     if hostile == "pipe":
-        if not hasattr(os, "mkfifo"):
+        # By the command: `os.mkfifo` is gone where the suite runs without POSIX names.
+        if shutil.which("mkfifo") is None:
             pytest.skip("this system has no pipes in folders")
-        os.mkfifo(root / "c" / "0")
+        subprocess.run(["mkfifo", str(root / "c" / "0")], check=True)
     elif hostile == "file link":
         link(outside / "c" / "0", root / "c" / "0")
     elif hostile == "device link":
