@@ -264,9 +264,17 @@ def default_name(source: Any, info: SourceInfo) -> str:
         text = Path(os.fspath(source[0])).name
     else:
         text = str(getattr(source, "name", None) or info.kind)
-    stem = text[: -len(Path(text).suffix)] if Path(text).suffix and len(Path(text).stem) else text
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip("._") or info.kind
-    return check_item_name(safe)
+    return check_item_name(safe_stem(text) or info.kind)
+
+
+def safe_stem(file_name: str) -> str:
+    """A file's name without its ending, with every character that is not storable as ``_``.
+
+    >>> safe_stem("mouse 1.tar.mp4"), safe_stem("images")
+    ('mouse_1.tar', 'images')
+    """
+    stem = Path(file_name).stem
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip("._")
 
 
 def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:

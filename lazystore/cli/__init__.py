@@ -1,0 +1,78 @@
+"""The command line: `lazystore` with its commands, and `convert-to-zarr`.
+
+Commands live one a module and are imported here for their signatures only: what they work with
+is imported when they run, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from lazystore.cli import bench, convert, correct, demo, events, info, verify, view
+from lazystore.cli.output import print_error
+from lazystore.errors import LazystoreError
+
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="lazystore",
+    help="Convert once, open at once, scrub anything.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+app.command("convert", help=convert.HELP)(convert.convert)
+app.command("info", help=info.HELP)(info.info)
+app.command("view", help=view.HELP)(view.view)
+app.command("verify", help=verify.HELP)(verify.verify)
+app.command("set", help=correct.HELP)(correct.correct)
+app.command("demo", help=demo.HELP)(demo.demo)
+app.command("bench", help=bench.HELP)(bench.bench)
+app.add_typer(events.app, name="events")
+
+_convert_app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+_convert_app.command("convert-to-zarr", help=convert.HELP, no_args_is_help=True)(convert.convert)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``lazystore``; returns the exit status."""
+    return _run(app, "lazystore", arguments)
+
+
+def convert_main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``convert-to-zarr``; returns the exit status."""
+    return _run(_convert_app, "convert-to-zarr", arguments)
+
+
+def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -> int:
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    command: Any = typer.main.get_command(application)
+    try:
+        result = command.main(args=words, prog_name=name, standalone_mode=False)
+    except LazystoreError as error:
+        if debug:
+            raise
+        print_error(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        print_error("interrupted; what was finished is kept: run the same command again to resume")
+        return EXIT_INTERRUPTED
+    except typer.Exit as stop:
+        return int(stop.exit_code)
+    except Exception as error:
+        status = getattr(error, "exit_code", None)
+        if status is None and debug:
+            raise
+        message = getattr(error, "format_message", lambda: f"{type(error).__name__}: {error}")()
+        if type(error).__name__ == "NoArgsIsHelpError":
+            return 2
+        hint = f"; see {name} --help" if status is not None else "; run again with --debug for where"
+        print_error(f"{' '.join(message.split())}{hint}")
+        return 1 if status is None else int(status)
+    return result if isinstance(result, int) else 0

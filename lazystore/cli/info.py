@@ -1,0 +1,135 @@
+"""``lazystore info``: what a store holds, or what a source is before it is converted."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lazystore.cli.output import print_json, print_note, print_table, size_text
+
+HELP = """Show what a store holds, or what a file is before it is converted.
+
+\b
+  lazystore info session.zarr
+  lazystore info mouse.mp4
+  lazystore info s3://bucket/session.zarr --json
+"""
+
+
+def info(
+    path: Annotated[str, typer.Argument(metavar="STORE|FILE", help="A store, or a recording.")],
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the file's format.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Read the file as this kind.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
+) -> int:  # fmt: skip
+    if _is_store(path):
+        return _store_info(path, as_json=as_json)
+    return _source_info(path, option or [], kind, as_json=as_json)
+
+
+def _is_store(path: str) -> bool:
+    if "://" in path:
+        return True
+    folder = Path(path)
+    progress = Path(f"{path}.progress")
+    return progress.is_dir() or any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def _store_info(path: str, *, as_json: bool) -> int:
+    import lazystore
+
+    with lazystore.open(path, allow_incomplete=True) as store:
+        document = store.info()
+    if as_json:
+        print_json(document)
+        return 0
+    rows = []
+    for name, item in document["items"].items():
+        attributes = item["attributes"]
+        shape = " x ".join(map(str, item["shape"] or ())) + f" {item['dtype'] or ''}"
+        nbytes = sum(array["nbytes"] or 0 for array in item["arrays"].values())
+        span = attributes.get("span_s")
+        rows.append(
+            (
+                name,
+                item["kind"],
+                shape,
+                size_text(nbytes),
+                "" if not span else f"{span[0]:.3f} to {span[1]:.3f} s",
+                _clock_text(attributes.get("clock")),
+                str(attributes.get("codec", "")),
+            )
+        )
+    print_table(("item", "kind", "shape", "decoded", "time", "start", "codec"), rows, title=document["store"])
+    for name, item in document["items"].items():
+        for problem in item["attributes"].get("problems", ()):
+            print_note(f"note: {name}: {problem}")
+    for line in document["unfinished"].values():
+        print_note(f"note: {line}")
+    return 0
+
+
+def _clock_text(clock: Any) -> str:
+    if not clock:
+        return ""
+    from lazystore.clock import Clock
+
+    return Clock.from_json(clock).describe()
+
+
+def _source_info(path: str, options: list[str], kind: str | None, *, as_json: bool) -> int:
+    from lazystore.cli.convert import parse_options
+    from lazystore.sources.registry import open_sources, recognise
+
+    format_name, _ = recognise(path, kind=kind)
+    streams = open_sources(path, kind=kind, options=parse_options(options))
+    try:
+        documents = [_describe(stream.info) for stream in streams]
+    finally:
+        for stream in streams:
+            stream.close()
+    if as_json:
+        print_json({"format": format_name, "streams": documents, "options": _format_options(format_name)})
+        return 0
+    for document in documents:
+        rows = [(key, _text(value)) for key, value in document.items() if value not in ("", None, [], {})]
+        print_table(("fact", "value"), rows, title=path)
+    options_of_format = _format_options(format_name)
+    if options_of_format:
+        rows = [(name, meaning) for name, meaning in options_of_format.items()]
+        print_table(("--option", "meaning"), rows, title=f"options of format {format_name}")
+    return 0
+
+
+def _format_options(name: str) -> dict[str, str]:
+    from lazystore.sources.registry import find_format
+
+    declared = getattr(find_format(name).load(), "options", ())
+    return {option.name: option.meaning for option in declared}
+
+
+def _describe(info: Any) -> dict[str, Any]:
+    ticks = info.ticks
+    document: dict[str, Any] = {"stream": info.suffix, "kind": info.kind, "format": info.format}
+    document["records"] = info.length
+    for column in info.columns:
+        axes = ", ".join(f"{dim}: {size:,}" for dim, size in zip(column.dims, column.shape, strict=True))
+        document[column.name] = f"{column.dtype.name} ({axes})"
+    if ticks is not None:
+        base = f"{ticks.time_base.numerator}/{ticks.time_base.denominator} s"
+        guess = "" if ticks.known else ", assumed: pass --rate HZ"
+        document["ticks"] = f"{'one a record' if ticks.values is not None else 'regular'}, {base}{guess}"
+    document["files"] = [asdict(identity) for identity in info.identity]
+    document.update(info.item_attributes)
+    document.update(info.attributes)
+    document["problems"] = list(info.problems)
+    return document
+
+
+def _text(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 400 else f"{text[:400]}…"

@@ -1,0 +1,27 @@
+"""``lazystore view``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+HELP = """Show every item of a store in napari, aligned in session time.
+
+\b
+  lazystore view session.zarr
+  lazystore view session.zarr mouse drone
+"""
+
+
+def view(
+    store: Annotated[str, typer.Argument(metavar="STORE", help="The store.")],
+    items: Annotated[list[str] | None, typer.Argument(metavar="[ITEM...]", help="Items to show; default all.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
+) -> int:
+    import lazystore
+    from lazystore.viewer import run
+
+    with lazystore.open(store) as opened:
+        run(opened, items or None)
+    return 0
