@@ -160,9 +160,9 @@ def _open_labelled(folder: Path) -> Any:
 
 
 def _choose_plain(group: Any, wanted: str | None, name: str) -> str:
-    arrays = {key: array for key, array in group.arrays() if array.ndim}
+    arrays = {key: array for key, array in sorted(group.arrays()) if array.ndim}
     shown = ", ".join(f"{key} {array.shape} {array.dtype}" for key, array in arrays.items()) or "none"
-    groups = ", ".join(key for key, _ in group.groups())
+    groups = ", ".join(sorted(key for key, _ in group.groups()))
     if groups:
         shown += f"; groups: {groups}"
     candidates = [wanted] if wanted in arrays else [key for key, array in arrays.items() if array.ndim >= 2]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from lazystore.errors import SourceError, UsageError
 from lazystore.geometry import ACTIVE_MASK_PATH, BIN_CENTERS_PATH, Geometry
 from lazystore.protocols import Block, SideArray, Source, SourceInfo
+from lazystore.sources.npz import read_member, read_member_headers
 
 # Layouts whose bins are no rectangles, although some of them keep a grid of cells.
 _POINT_LAYOUTS = ("hexagonal", "graph", "triangular")
@@ -82,9 +82,9 @@ def _from_files(path: Path) -> Geometry:
             raise ValueError(f"{facts_path.stat().st_size} bytes of JSON are no environment")
         facts = json.loads(facts_path.read_bytes())
         layout_type = str(facts["layout_type"]).lower()
-        with np.load(arrays_path, allow_pickle=False) as arrays:
-            bin_centers = arrays["bin_centers"]
-            active_mask = arrays.get("active_mask")
+        headers = read_member_headers(arrays_path)
+        bin_centers = read_member(arrays_path, headers, "bin_centers")
+        active_mask = read_member(arrays_path, headers, "active_mask") if "active_mask" in headers else None
         grid_shape = facts.get("grid_shape")
         geometry = _build(
             is_grid=grid_shape is not None and not any(name in layout_type for name in _POINT_LAYOUTS),
@@ -95,7 +95,7 @@ def _from_files(path: Path) -> Geometry:
             ranges=facts.get("dimension_ranges"),
         )
         declared = int(facts["n_bins"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, SourceError) as error:
         raise SourceError(
             f"environment {path.name!r} is not readable: {error}; save it again with Environment.to_file"
         ) from error

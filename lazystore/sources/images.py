@@ -185,11 +185,6 @@ class ImageSource:
             except Exception as error:  # Image libraries raise anything on damaged files.
                 self._decoder.failures[index] = f"{type(error).__name__}: {error}".splitlines()[0]
                 continue
-            if image.ndim not in (2, 3):
-                raise SourceError(
-                    f"image {self._paths[index].name!r} of {name!r} has shape {image.shape}; "
-                    "expected (y, x) or (y, x, channel)"
-                )
             self._shape, self._dtype = image.shape, image.dtype
             return index
         reason = next(iter(self._decoder.failures.values()), "")
@@ -206,7 +201,12 @@ def _read_image(path: Path) -> NDArray[Any]:
     if path.suffix.lower() in TIFF_ENDINGS:
         import tifffile
 
-        return np.asarray(tifffile.imread(path))
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            if page.axes not in ("YX", "YXS", "SYX") or len(tiff.pages) > 1:
+                raise ValueError(f"holds {len(tiff.pages)} pages of axes {page.axes}, not one image")
+            image = np.asarray(page.asarray())
+            return np.moveaxis(image, 0, -1) if page.axes == "SYX" else image
     import imageio.v3
 
     # Pillow by name: without it imageio may hand a damaged file to the next plugin and hide why.
@@ -234,9 +234,8 @@ def _read_header(path: Path) -> _Header:
         import tifffile
 
         with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages[0]
-            shape = page.shape
-            return _Header(int(shape[0]), int(shape[1]), f"{page.dtype}{list(shape[2:]) or ''}")
+            page = tiff.pages.first
+            return _Header(page.imagelength, page.imagewidth, f"{page.dtype} x {page.samplesperpixel}")
     from PIL import Image
 
     with Image.open(path) as image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,23 +81,27 @@ class FileBytes:
     def __init__(self, path: Path, base: int) -> None:
         self._path = path
         self._base = base
+        self._lock = threading.Lock()
         # Unbuffered: blocks are large, and a buffer would copy every byte once more.
         self._file: io.FileIO | None = None
 
     def read_into(self, offset: int, target: memoryview) -> None:
         """Fill `target` from `offset` after the base."""
-        if self._file is None:
-            self._file = io.FileIO(self._path)
-        self._file.seek(self._base + offset)
-        done = 0
-        # One read call gives at most 2 GiB, and a network file system may give less.
-        while done < len(target):
-            count = self._file.readinto(target[done:])
-            if not count:
-                raise SourceError(
-                    f"{self._path.name!r} ends {len(target) - done} bytes early; it changed while it was read"
-                )
-            done += count
+        # Position and read belong together: pages of a TIFF are read from several threads.
+        with self._lock:
+            if self._file is None:
+                self._file = io.FileIO(self._path)
+            self._file.seek(self._base + offset)
+            done = 0
+            # One read call gives at most 2 GiB, and a network file system may give less.
+            while done < len(target):
+                count = self._file.readinto(target[done:])
+                if not count:
+                    raise SourceError(
+                        f"{self._path.name!r} ends {len(target) - done} bytes early; "
+                        "it changed while it was read"
+                    )
+                done += count
 
     def close(self) -> None:
         """Close the file; a later read opens it again."""

@@ -8,16 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from lazystore.errors import SourceError
 from lazystore.protocols import Recognition, Source
 from lazystore.sources.frames import (
     ARRAY_KINDS,
     RATE_OPTION,
+    check_storable,
     default_kind,
     even_ticks,
 )
 from lazystore.sources.identity import identify_file
-from lazystore.sources.npy import ByteRange, FileBytes, NpyHeader, NpySource, parse_header
+from lazystore.sources.npy import ByteRange, FileBytes, NpyArray, NpyHeader, NpySource, parse_header
 from lazystore.sources.options import Option
 from lazystore.sources.ticks import fit_ticks
 
@@ -166,6 +169,25 @@ def member_bytes(path: Path, name: str, header: NpyHeader) -> ByteRange:
     return StoredBytes(path, name, start, header.data_offset, entry.file_size, header_crc, entry.CRC)
 
 
+def read_member(path: Path, headers: Mapping[str, NpyHeader], name: str) -> NDArray[Any]:
+    """One small array, whole.
+
+    Raises
+    ------
+    SourceError
+        If it is not there, damaged, empty, or holds no plain numbers.
+    """
+    if name not in headers:
+        raise SourceError(f"{path.name!r} has no array {name!r}; it has: {', '.join(headers) or 'none'}")
+    header = headers[name]
+    check_storable(header.shape, header.dtype, f"{path.name}:{name}")
+    array = NpyArray(header, member_bytes(path, name, header))
+    try:
+        return array.read(0, header.shape[0])
+    finally:
+        array.close()
+
+
 def _is_array_of_records(header: NpyHeader) -> bool:
     return len(header.shape) >= 2 and 0 not in header.shape and header.dtype.kind in "biuf"
 
@@ -255,14 +277,7 @@ class NpzFormat:
             raise SourceError(
                 f"times {found!r} of {path.name!r} take {header.data_bytes} bytes; too many to be times"
             )
-        values = NpySource(
-            found, header, member_bytes(path, found, header), identify_file(path), self.name, "series",
-            even_ticks(None),
-        )  # fmt: skip
-        try:
-            return fit_ticks(values.read(0, length).columns["data"][:, 0]).ticks
-        finally:
-            values.close()
+        return fit_ticks(read_member(path, headers, found)).ticks
 
 
 NPZ = NpzFormat()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -99,11 +103,20 @@ class TiffSource:
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
         self._path = path
-        self._tiff = _open(path)
+        import tifffile
+
+        self._remarks: list[str] = []
+        with _listening(self._remarks):
+            self._tiff = _open(path)
+        # Pages are read from several threads through one handle a file; of an OME recording spread
+        # over many files, a few stay open at a time.
+        self._tiff.filehandle.set_lock(True)
+        self._files = tifffile.FileCache(lock=self._tiff.filehandle.lock)
         self._decoder = FrameDecoder(self._read_page, "lazystore-tiff")
         self._bytes: FileBytes | None = None
         try:
-            self._prepare(options)
+            with _listening(self._remarks):
+                self._prepare(options)
         except BaseException:
             self.close()
             raise
@@ -112,50 +125,44 @@ class TiffSource:
         path = self._path
         series = self._choose(options.get("series"))
         dtype = np.dtype(series.dtype)
-        shape = tuple(int(size) for size in series.shape)
-        check_storable(shape, dtype, path.name)
-        self._layout = _Layout(series.axes, shape, len(series.pages), path.name)
+        axes, shape = str(series.axes), tuple(int(size) for size in series.shape)
         self._pages = series.pages
+        self._n_pages = len(series.pages)
         self._transform = series.transform
-        self._page_bytes = math.prod(self._layout.page_shape) * dtype.itemsize
-        self._file_bytes = path.stat().st_size
         # Uncompressed pages one after another, as ImageJ and most cameras write them: plain reads.
         self._offset = None if series.is_multifile or series.transform is not None else series.dataoffset
+        promised = _promised_frames(self._tiff) if len(shape) == 2 and self._offset is not None else 1
+        if promised > 1:
+            # ImageJ writes the tags of later pages behind all frames: a file that was cut has lost
+            # those tags, not the frames in front of the cut.
+            axes, shape, self._n_pages = f"T{axes}", (promised, *shape), promised
+        check_storable(shape, dtype, path.name)
+        self._layout = _Layout(axes, shape, self._n_pages, path.name)
+        self._page_bytes = math.prod(self._layout.page_shape) * dtype.itemsize
+        self._file_bytes = path.stat().st_size
         self._stored_dtype = dtype.newbyteorder(self._tiff.byteorder)
         if self._offset is not None:
             self._bytes = FileBytes(path, self._offset)
-        else:
-            # Pages are read from several threads through one file handle.
-            self._tiff.filehandle.set_lock(True)
         column = Column("data", self._layout.dims, self._layout.shape, dtype.newbyteorder("="))
         others = [f"{s.axes} {s.shape} {s.dtype}" for s in self._tiff.series if s is not series]
-        attributes: dict[str, JSON] = {"axes": str(series.axes), "series": self._tiff.series.index(series)}
+        attributes: dict[str, JSON] = {"axes": axes, "series": self._tiff.series.index(series)}
         if others:
             attributes["other_series"] = others[:16]
         self._info = SourceInfo(
             kind="stack",
             format="tiff",
             columns=(column,),
-            identity=tuple(identify_file(part) for part in self._files(series)),
+            identity=tuple(identify_file(part) for part in self._paths(series)),
             ticks=self._ticks(options.get("rate_hz")),
             attributes=attributes,
+            problems=tuple(self._remarks),
         )
 
     @property
     def info(self) -> SourceInfo:
         """What the series is; `problems` grows when pages turn out to be unreadable."""
-        problems = self._decoder.problems(f"of {len(self._pages)} pages", lambda page: f"page {page}")
-        if problems == self._info.problems:
-            return self._info
-        return SourceInfo(
-            kind="stack",
-            format="tiff",
-            columns=self._info.columns,
-            identity=self._info.identity,
-            ticks=self._info.ticks,
-            attributes=self._info.attributes,
-            problems=problems,
-        )
+        lost = self._decoder.problems(f"of {self._n_pages} pages", lambda page: f"page {page}")
+        return self._info if not lost else replace(self._info, problems=(*self._info.problems, *lost))
 
     def read(self, start: int, stop: int) -> Block:
         """Records [start, stop); pages that cannot be read are zeros and `missing`."""
@@ -176,6 +183,7 @@ class TiffSource:
         self._decoder.close()
         if self._bytes is not None:
             self._bytes.close()
+        self._files.clear()
         self._tiff.close()
 
     def _is_one_run(self, pages: NDArray[np.int64]) -> bool:
@@ -195,16 +203,26 @@ class TiffSource:
             assert self._bytes is not None
             self._bytes.read_into(page_index * self._page_bytes, bytes_of(raw))
             return to_native(raw)
-        page = self._pages[page_index]
+        # Looking a page up reads its tags, through the handle that other threads read pages with.
+        with self._tiff.filehandle.lock:
+            page = self._pages[page_index]
         if page is None:
             raise EOFError("the file has no such page")
-        ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
-        size = page.parent.filehandle.size
-        # Checked here, because a strip beyond the end would quietly decode to zeros.
-        if ends and max(ends) > size:
-            raise EOFError(f"it ends at byte {max(ends)}, the file at {size}")
+        handle = page.parent.filehandle
+        self._files.open(handle)
         try:
-            values = page.asarray(maxworkers=1)
+            return self._decode_page(page, handle.size)
+        finally:
+            self._files.close(handle)
+
+    def _decode_page(self, page: Any, file_bytes: int) -> NDArray[Any]:
+        ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        # Checked here, because a strip beyond the end would quietly decode to zeros.
+        if ends and max(ends) > file_bytes:
+            raise EOFError(f"it ends at byte {max(ends)}, the file at {file_bytes}")
+        try:
+            # One lock for the handles of all files: those of siblings come without one.
+            values = page.asarray(maxworkers=1, lock=self._tiff.filehandle.lock)
         except ValueError as error:
             if "imagecodecs" in str(error):
                 raise MissingExtraError(
@@ -226,7 +244,7 @@ class TiffSource:
             raise SourceError(f"{self._path.name!r} has no series {wanted!r}; it has: {shown}")
         return found[wanted]
 
-    def _files(self, series: Any) -> list[Path]:
+    def _paths(self, series: Any) -> list[Path]:
         if not series.is_multifile:
             return [self._path]
         paths = {page.parent.filehandle.path for page in series.pages if page is not None}
@@ -235,6 +253,33 @@ class TiffSource:
     def _ticks(self, rate_hz: Fraction | None) -> Ticks:
         interval_s = None if rate_hz is not None else frame_interval(self._tiff)
         return even_ticks(rate_hz if interval_s is None else 1 / interval_s)
+
+
+@contextmanager
+def _listening(remarks: list[str]) -> Iterator[None]:
+    """Collect what tifffile says of a file: a broken chain of pages is only a line in its log."""
+    import tifffile
+
+    def keep(record: logging.LogRecord) -> bool:
+        line = " ".join(record.getMessage().split())
+        if record.levelno >= logging.WARNING and line not in remarks:
+            remarks.append(line)
+        return False
+
+    logger = tifffile.logger()
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
+
+
+def _promised_frames(tiff: Any) -> int:
+    """Images that ImageJ's description of the first page announces; 1 where there is none."""
+    if not tiff.is_imagej:
+        return 1
+    images = (tiff.imagej_metadata or {}).get("images", 1)
+    return images if isinstance(images, int) else 1
 
 
 def frame_interval(tiff: Any) -> Fraction | None:
@@ -274,7 +319,7 @@ def _open(path: Path) -> Any:
 
     try:
         tiff = tifffile.TiffFile(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, struct.error) as error:
         raise SourceError(f"{path.name!r} is no readable TIFF file: {error}") from error
     # Kept pages would add up: 20,000 of them hold a tag table each.
     tiff.pages.cache = False
