@@ -68,7 +68,7 @@ demo: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict lazystore
+	$(BIN)/mypy --strict lazystore tests/typing
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
