@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from lazystore.array.labels import Coordinate
 from lazystore.array.lazy_array import LazyArray
 from lazystore.array.statistics import StoredStatistics
+from lazystore.cache.pool import set_cache_bytes
+from lazystore.cache.reader import CachedReader
+from lazystore.clock import Clock
 from lazystore.errors import IncompleteStoreError
+from lazystore.events.index import EventIndex, index_of_readers
+from lazystore.events.stream import EventStream
 from lazystore.protocols import ChunkReader
 from lazystore.schema import ArraySpec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.direct import DirectChunkReader, read_array, read_text
@@ -25,8 +30,6 @@ from lazystore.store.open_location import open_location
 
 if TYPE_CHECKING:
     import xarray
-
-    from lazystore.events.stream import EventStream
 
 type Item = LazyArray | EventStream
 type ReaderWrapper = Callable[[ChunkReader], ChunkReader]
@@ -67,8 +70,6 @@ def open(
         If it cannot be trusted or understood.
     """
     if cache_bytes is not None:
-        from lazystore.cache import set_cache_bytes
-
         set_cache_bytes(cache_bytes)
     location = open_location(store, storage_options=storage_options)
     unfinished = read_unfinished(location)
@@ -139,9 +140,7 @@ class Store(Mapping[str, Any]):
         if name in self.records:
             record = self.records[name]
             if record.kind == "events":
-                from lazystore.events.opening import open_events
-
-                return open_events(self, record)
+                return self._events(record)
             return self.array(record, _primary_path(record))
         for item, record in self.records.items():
             path = name[len(item) + 1 :]
@@ -176,11 +175,46 @@ class Store(Mapping[str, Any]):
             return ZarrPythonReader(self.location, prefix, record.documents[path])
         return DirectChunkReader(self.location, prefix, spec, generation=record.generation)
 
+    def cached_reader(self, record: ItemRecord, path: str, *, prefetch: bool = True) -> ChunkReader:
+        """A reader of one array through the process's cache."""
+        # The manifest's hash changes with every commit: `lazystore set` rewrites arrays, too.
+        commit = (record.attributes.get("manifest") or {}).get("sha256", record.generation)
+        key = (self.location.url, record.name, path, commit)
+        return CachedReader(self.reader(record, path), key=key, prefetch=prefetch)
+
+    def _events(self, record: ItemRecord) -> EventStream:
+        columns = {name: self.cached_reader(record, name) for name in ("t", "x", "y", "p")}
+        spec = columns["t"].spec
+        index = self._event_index(record, columns)
+        side = {
+            path: partial(_load, self.location, record, path)
+            for path, document in record.documents.items()
+            if "/" in path and document["node_type"] == "array" and not path.startswith("index/")
+        }
+        return EventStream(
+            columns,
+            index,
+            sensor=tuple(record.attributes["sensor"]),
+            name=record.name,
+            clock=Clock.from_json(record.attributes["clock"]),
+            attrs={"lazystore": dict(record.attributes)},
+            side=side,
+        )
+
+    def _event_index(self, record: ItemRecord, columns: Mapping[str, ChunkReader]) -> EventIndex:
+        """Bounds of every chunk; found by reading where a conversion has not finished."""
+        spec = columns["t"].spec
+        if "index/t_min" not in record.documents:
+            return index_of_readers(columns, self._missing_ranges(record))
+        bounds = {
+            name: _load(self.location, record, f"index/{name}")
+            for name in ("t_min", "t_max", "sorted", "on_count", "x_min", "x_max", "y_min", "y_max")
+        }
+        return EventIndex(spec.shape[0], spec.chunks[0], **bounds)
+
     def array(self, record: ItemRecord, path: str) -> LazyArray:
         """One array of an item, cached, with the item's coordinates and statistics."""
-        from lazystore.cache import cached
-
-        reader = cached(self.reader(record, path))
+        reader = self.cached_reader(record, path)
         primary = path == _primary_path(record)
         specs = self.specs(record.name)
         return LazyArray(
@@ -214,10 +248,8 @@ class Store(Mapping[str, Any]):
     def _statistics(
         self, record: ItemRecord, specs: Mapping[str, ArraySpec], data: ArraySpec
     ) -> StoredStatistics | None:
-        from lazystore.cache import cached
-
         readers = {
-            path.removeprefix("stats/"): cached(self.reader(record, path))
+            path.removeprefix("stats/"): self.cached_reader(record, path, prefetch=False)
             for path in specs
             if path.startswith("stats/")
         }
