@@ -399,7 +399,7 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
                 f"{self.name!r} lies in a store, so its values are always a copy; use np.asarray"
             )
         if self._frames_a_chunk and self.shape[0] == 1:
-            values = self[0][np.newaxis]  # a viewer's a[i:i+1]: the shortest way to one frame
+            values: NDArray[Any] = self[0][np.newaxis]  # a viewer's a[i:i+1]: the shortest way to one frame
         else:
             values = self._values(self.view)
         if dtype is not None and values.dtype != np.dtype(dtype):

@@ -226,7 +226,8 @@ def _totals(
     for box, (part, n_values) in _parts(view, work, _box_values(view)):
         region = _kept_region(box, request.axes)
         # As an array also where no axis is left: a wrapping sum wraps silently there, as in numpy.
-        into = total[(*region, ...)]
+        everywhere: tuple[Any, ...] = (*region, ...)
+        into = total[everywhere]
         into += part
         count[region] += n_values
     return total, count

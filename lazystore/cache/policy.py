@@ -1,0 +1,212 @@
+"""Where playback is going: pure functions of the chunks that were demanded lately, and when.
+
+Everything counts in chunks along axis 0. A history is a list of (monotonic seconds, chunk number),
+oldest first, one entry for each change of chunk; older entries may hold turning points only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+type History = Sequence[tuple[float, int]]
+
+# Steps of the present run that speed and stride are measured over.
+RECENT_STEPS = 16
+# A step is a jump where it is this many times the usual stride, and this long at least: dropped
+# frames make strides uneven (30, 31, 32, 42, 72 in napari), and that is still playing.
+JUMP_FACTOR = 4
+JUMP_CHUNKS = 8
+# What a prediction may cost grows with its evidence: 2, 4, 8, … chunks after 1, 2, 3, … steps one way.
+MAX_DOUBLINGS = 12
+# Chunks that playback will need within this time are urgent; what lies beyond is for idle threads.
+HORIZON_S = 2.0
+# Nothing is known to have an end: a few chunks of the start are worth having when the end comes near.
+WRAP_CHUNKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """How the playhead moves.
+
+    Attributes
+    ----------
+    position
+        Chunk that was demanded last.
+    stride
+        Chunks a step, negative backwards; 0 where there is no direction.
+    least_stride
+        Smallest recent step, in chunks, ≥ 0; equal to the stride's size where steps are regular.
+    chunks_per_s
+        Speed by the clock, ≥ 0; infinite where demands came at once.
+    run
+        Steps in this direction without a jump, ≥ 0; the evidence.
+    loop
+        First and last chunk of what is played over and over, or None.
+    """
+
+    position: int
+    stride: int = 0
+    least_stride: int = 0
+    chunks_per_s: float = 0.0
+    run: int = 0
+    loop: tuple[int, int] | None = None
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether every recent step had the same length."""
+        return self.least_stride == abs(self.stride)
+
+
+def motion_of(history: History, n_chunks: int) -> Motion | None:
+    """How the playhead moves, or None before the first demand.
+
+    Parameters
+    ----------
+    history
+        Recent demands.
+    n_chunks
+        Chunks along the axis, > 0.
+
+    >>> motion_of([(0.0, 4), (0.5, 5), (1.0, 6)], 100)
+    Motion(position=6, stride=1, least_stride=1, chunks_per_s=2.0, run=2, loop=None)
+    """
+    if not history:
+        return None
+    position = history[-1][1]
+    steps = [(after - before, late - early) for (early, before), (late, after) in pairwise(history)]
+    steps = [(length, seconds) for length, seconds in steps if length]
+    if not steps:
+        return Motion(position)
+    run = _run_at_end(steps)
+    if not run:
+        # Just jumped: go on as before the jump, which is what a loop or a click on the slider does.
+        before = _run_at_end(steps[:-1])
+        if len(before) < 3:
+            return Motion(position)
+        run, evidence = before, 2
+    else:
+        evidence = len(run)
+    recent = run[-RECENT_STEPS:]
+    lengths = [abs(length) for length, _ in recent]
+    seconds = sum(seconds for _, seconds in recent)
+    stride = math.copysign(median(lengths), recent[-1][0])
+    return Motion(
+        position=position,
+        stride=round(stride),
+        least_stride=min(lengths),
+        chunks_per_s=sum(lengths) / seconds if seconds > 0 else math.inf,
+        run=evidence,
+        loop=_loop_of(history, round(stride), n_chunks),
+    )
+
+
+def _run_at_end(steps: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """The last steps that go one way without a jump; empty where the last step is itself a jump."""
+    lengths = [length for length, _ in steps]
+    if not lengths or _is_jump(lengths[-1], median([abs(length) for length in lengths[-4:-1]] or [0])):
+        return []
+    first = len(steps) - 1
+    while first and lengths[first - 1] * lengths[-1] > 0:
+        usual = median([abs(length) for length in lengths[first : first + RECENT_STEPS]])
+        if _is_jump(lengths[first - 1], usual):
+            break
+        first -= 1
+    run = list(steps[first:])
+    # Long strides mean something only when they repeat: two in a row happen by chance.
+    is_scatter = len(run) < 3 and max(abs(length) for length, _ in run) > JUMP_CHUNKS
+    return [] if is_scatter else run
+
+
+def _is_jump(length: int, usual: float) -> bool:
+    return abs(length) > max(JUMP_FACTOR * usual, JUMP_CHUNKS)
+
+
+def _loop_of(history: History, stride: int, n_chunks: int) -> tuple[int, int] | None:
+    """The stretch that is played over and over.
+
+    A return against the direction that spans the whole axis is the viewer's own loop; elsewhere
+    two returns between the same places make one.
+    """
+    if not stride:
+        return None
+    reach = 2 * abs(stride) + 1
+    returns = [
+        (before, after)
+        for (_, before), (_, after) in pairwise(history)
+        if (after - before) * stride < 0 and abs(after - before) > max(JUMP_CHUNKS, JUMP_FACTOR * abs(stride))
+    ]
+    if not returns:
+        return None
+    left, arrived = returns[-1]
+    first, last = min(left, arrived), max(left, arrived)
+    if not first - reach <= history[-1][1] <= last + reach:
+        return None  # it has left the stretch since
+    if first < reach and last >= n_chunks - reach:
+        return 0, n_chunks - 1
+    again = any(abs(left - a) <= reach and abs(arrived - b) <= reach for a, b in returns[:-1])
+    return (first, last) if again else None
+
+
+def predict(history: History, n_chunks: int, max_chunks: int) -> list[int]:
+    """Chunks that will be demanded next, soonest first.
+
+    Parameters
+    ----------
+    history
+        Recent demands.
+    n_chunks
+        Chunks along the axis.
+    max_chunks
+        How many at most.
+
+    Returns
+    -------
+    list of int
+        No duplicates, never the present chunk; empty where nothing points anywhere.
+
+    >>> predict([(0.0, 4), (0.5, 5), (1.0, 6)], 100, 10)
+    [7, 8, 9, 10]
+    >>> predict([(0.0, 40), (0.5, 30), (1.0, 20), (1.5, 10)], 100, 10)
+    [0, 99, 89]
+    """
+    motion = motion_of(history, n_chunks)
+    if motion is None or not motion.stride or max_chunks < 1:
+        return []
+    count = min(max_chunks, 1 << min(motion.run, MAX_DOUBLINGS))
+    direction = 1 if motion.stride > 0 else -1
+    # Uneven strides may land anywhere ahead: then every chunk from the shortest step on is fetched.
+    spacing = motion.stride if motion.is_regular else direction
+    first = motion.stride if motion.is_regular else direction * motion.least_stride
+    low, high = motion.loop or (0, n_chunks - 1)
+    length = high - low + 1
+    wrapped_limit = count if motion.loop else WRAP_CHUNKS
+    predicted: dict[int, None] = {}
+    wrapped = 0
+    for k in range(count):
+        place = motion.position + first + k * spacing
+        if not low <= place <= high:
+            wrapped += 1
+            if wrapped > wrapped_limit or length < 2:
+                break
+            if not motion.loop:
+                # Playback without a known loop starts over at the axis' end, if it does.
+                place = (wrapped - 1) * abs(spacing)
+                place = place if direction > 0 else n_chunks - 1 - place
+            else:
+                place = low + (place - low) % length
+        if place == motion.position or place in predicted or not 0 <= place < n_chunks:
+            break
+        predicted[place] = None
+    return list(predicted)
+
+
+def urgent_count(motion: Motion, predicted: Sequence[int]) -> int:
+    """How many of the predicted chunks will be demanded within `HORIZON_S`; at least 2 of them."""
+    if not math.isfinite(motion.chunks_per_s):
+        return len(predicted)
+    steps = motion.chunks_per_s * HORIZON_S / max(1, abs(motion.stride) if motion.is_regular else 1)
+    return min(len(predicted), max(2, math.ceil(steps)))
