@@ -10,6 +10,7 @@ import errno
 import math
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ BLOSC_OVERHEAD_BYTES = 16
 # A message followed by its own little-endian crc32c always has this crc32c: one pass over the bytes
 # as they came, with no copy that leaves the checksum off.
 CRC32C_RESIDUE = 0x48674BC7
+# Before a remote chunk is asked for again; grows with every attempt.
+REREAD_PAUSE_S = 0.02
 DEFAULT_INDEX_BYTES = 8 * 1024 * 1024
 # Neighbours that share one read. From a local disk a read costs about 1 µs beside its bytes, so
 # only small chunks gain; from a bucket it costs a round trip, which is worth 1 MiB of waste.
@@ -348,6 +351,7 @@ class ChunkPayloads:
                         f"cannot read {key!r} in {self._location.url}: {error.strerror or error}; "
                         "check that the disk or the share is there"
                     ) from error
+            time.sleep(REREAD_PAUSE_S * attempt if self._attempts > 1 else 0)
             attempt += 1
 
     def _index(self, file: ShardFile, file_index: ChunkIndex) -> ShardIndex:
