@@ -292,6 +292,8 @@ def test_fields_that_do_not_fit_are_refused_before_anything_opens(
     """Wrong number of bins, no frames, no fields at all."""
     with pytest.raises(UsageError, match="Field has 5 values but environment has 11 bins"):
         facade.animate_fields(env, np.zeros((3, 5)), frame_times=TIMES[:3])
+    with pytest.raises(UsageError, match=r"frames of shape \(3, 4\): expected one value for each of 11 bins"):
+        facade.animate_fields(env, np.zeros((2, 3, 4)), frame_times=TIMES[:2])
     with pytest.raises(UsageError, match="fields hold no frames: expected shape"):
         facade.animate_fields(env, np.zeros((0, 11)), frame_times=[])
     with pytest.raises(UsageError, match="fields hold no frames: expected shape"):
