@@ -241,8 +241,8 @@ def _checked_frames(env: Any, fields: Any) -> Frames:
     frame_layout(env, frames.value_shape)
     if frames.value_shape is not None and len(frames.value_shape) != 1:
         raise UsageError(
-            f"fields have frames of shape {frames.value_shape!r}: expected one value for each of {env.n_bins} "
-            "bins, shape (time, bin). Images are shown by lazystore.view."
+            f"fields have frames of shape {frames.value_shape!r}: expected one value for each of "
+            f"{env.n_bins} bins, shape (time, bin). Images are shown by lazystore.view."
         )
     return frames
 

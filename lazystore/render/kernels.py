@@ -2,7 +2,8 @@
 
 Compiling takes 0.2 to 0.5 s (loading from numba's disk cache 0.05 s, importing numba up to 1.4 s on a
 cold machine). The first frames must not wait for that: until a loop is ready, `compiled` answers None
-and the caller paints with numpy, 5 to 8 times slower and bit for bit the same.
+and the caller paints with numpy, 5 to 8 times slower and bit for bit the same. At 60 frames a second the
+slowest frame of 17,161 bins then took 6 to 10 ms, 23 ms where nothing was in numba's disk cache yet.
 """
 
 from __future__ import annotations
