@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from lazystore.protocols import Block, Column, Recognition, SideArray, SourceInf
 from lazystore.sources.identity import check_unchanged, identify_file
 from lazystore.sources.options import Option
 from lazystore.sources.video_container import EXTENSIONS, container_of, open_container
-from lazystore.sources.video_facts import container_name, facts_of, pixels_for
+from lazystore.sources.video_facts import container_name, facts_of, pixels_for, promised_duration_s
 from lazystore.sources.video_feed import ContainerFeed
 from lazystore.sources.video_frames import (
     FAST_DECODING,
@@ -97,14 +98,18 @@ class VideoFormat:
             streams = _chosen_streams(path, container, options.get("stream"))
             scans = scan_streams(container, streams)
             sources: list[VideoSource] = []
+            failures: list[SourceError] = []
             for stream in streams:
-                scan = scans[stream.index]
-                if not len(scan.packets):
-                    raise SourceError(
-                        f"{path.name!r} holds no packet in video stream {stream.index}; nothing to convert"
-                    )
                 suffix = f"stream{stream.index}" if sources else ""
-                sources.append(_open_stream(path, container, stream, scan, options, suffix))
+                try:
+                    sources.append(
+                        _open_stream(path, container, stream, scans[stream.index], options, suffix)
+                    )
+                except SourceError as error:
+                    failures.append(error)
+        if not sources:
+            raise failures[0]
+        sources[0].add_problems([f"a stream is left out: {error}" for error in failures])
         return sources
 
 
@@ -143,21 +148,34 @@ class VideoSource:
     def info(self) -> SourceInfo:
         return self._info
 
+    def add_problems(self, problems: Sequence[str]) -> None:
+        """Say more in `info.problems`."""
+        self._info = replace(self._info, problems=(*self._info.problems, *problems))
+
     @property
     def broken_packets(self) -> frozenset[int]:
-        """Packets that the decoder has refused so far."""
+        """Packets that the decoder has refused so far, by their number."""
         return frozenset(self._decoder.broken_packets)
+
+    @property
+    def doubtful_frames(self) -> list[int]:
+        """Frames read so far that follow a damaged packet in its group: parts may be made up."""
+        return self._decoder.doubtful_frames()
 
     def read(self, start: int, stop: int) -> Block:
         length = len(self.frames)
         if not 0 <= start < stop <= length:
             raise UsageError(f"frames [{start}, {stop}) are not inside the {length} of {self._path.name!r}")
         data = np.empty((stop - start, *self.pixels.shape), self.pixels.dtype)
+        unfit: list[int] = []
 
         def write(frame_index: int, frame: VideoFrame) -> None:
-            self.pixels.write(frame, data[frame_index - start])
+            if self.pixels.fits(frame):
+                self.pixels.write(frame, data[frame_index - start])
+            else:
+                unfit.append(frame_index)
 
-        missing = self._decoder.read(start, stop, write)
+        missing = sorted(self._decoder.read(start, stop, write) + unfit)
         for frame_index in missing:
             data[frame_index - start] = 0
         return Block(start, {"data": data}, tuple(missing))
@@ -180,12 +198,11 @@ def _chosen_streams(path: Path, container: InputContainer, wanted: int | None) -
     if not films:
         kinds = ", ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise SourceError(f"{path.name!r} holds no video, only: {kinds}")
-    for stream in films:
-        if stream.codec_context is None:
-            raise SourceError(
-                f"{path.name!r}: stream {stream.index} is in a codec that this FFmpeg cannot decode; "
-                "convert it with another tool first"
-            )
+    if all(stream.codec_context is None for stream in films):
+        raise SourceError(
+            f"{path.name!r} is in a codec that this FFmpeg cannot decode; convert it with another tool first"
+        )
+    films = tuple(stream for stream in films if stream.codec_context is not None)
     best = container.streams.best("video")
     return tuple(sorted(films, key=lambda stream: best is None or stream.index != best.index))
 
@@ -198,12 +215,14 @@ def _open_stream(
     options: Mapping[str, Any],
     suffix: str,
 ) -> VideoSource:
+    if not len(scan.packets):
+        raise SourceError(f"{path.name!r} holds no packet in video stream {stream.index}; nothing to convert")
     threads = options.get("decode_threads", 0)
     shown, counted_by, why = _shown_frames(path, container, stream, scan, options)
     table = shown.table
     first = _first_frame(path, ContainerFeed(path, stream.index, scan, threads=1), table)
     pixels, notes = pixels_for(first, options)
-    problems = [*_count_problems(stream, scan, table), *shown.problems, *notes]
+    problems = [*_count_problems(container, stream, scan, table), *shown.problems, *notes]
     facts = facts_of(container, stream, first, scan.packets, pixels)
     facts |= {"frame_count": len(table), "scan": counted_by, "scan_reason": why}
     column = Column(
@@ -274,9 +293,15 @@ def _first_frame(path: Path, feed: ContainerFeed, table: FrameTable) -> VideoFra
     raise SourceError(f"no frame of {path.name!r} can be decoded; it is damaged or encrypted")
 
 
-def _count_problems(stream: VideoStream, scan: ScannedStream, table: FrameTable) -> list[str]:
+def _count_problems(
+    container: InputContainer, stream: VideoStream, scan: ScannedStream, table: FrameTable
+) -> list[str]:
     """What does not add up between header, packets and frames."""
     problems = []
+    promised_s = promised_duration_s(container, stream)
+    there_s = scan.packets.span() * stream.time_base.num / stream.time_base.den
+    if promised_s - there_s > max(0.5, 0.02 * promised_s):
+        problems.append(f"its header promises {promised_s:.3f} s, {there_s:.3f} s are there")
     if scan.errors:
         problems.append(f"its container is damaged in {len(scan.errors)} places: {scan.errors[0]}")
     if stream.frames and stream.frames != len(scan.packets):

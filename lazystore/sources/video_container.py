@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,10 +90,10 @@ def open_container(path: Path) -> InputContainer:
             container_options={"protocol_whitelist": "file", "format_whitelist": _DEMUXERS},
         )
     except av.FFmpegError as error:
-        if container_of(head) == "MP4 or QuickTime" and not _has_box(path, b"moov"):
+        if container_of(head) == "MP4 or QuickTime" and not _has_whole_box(path, b"moov"):
             raise SourceError(
-                f"{path.name!r} cannot be opened: its index (moov) is missing, because the recording "
-                "was not closed; a repair tool such as untrunc may rebuild it from a sound file"
+                f"{path.name!r} cannot be opened: its index (moov) is missing or cut off, as when a "
+                "recording was not closed; a repair tool such as untrunc may rebuild it"
             ) from error
         raise SourceError(
             f"{path.name!r} cannot be opened as a video: {error.strerror}; it is {describe_file(head)}"
@@ -103,19 +102,19 @@ def open_container(path: Path) -> InputContainer:
         raise SourceError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
 
-def _has_box(path: Path, name: bytes) -> bool:
-    """Whether an MP4 has a top-level box of that name."""
+def _has_whole_box(path: Path, name: bytes) -> bool:
+    """Whether an MP4 has a top-level box of that name, to its end."""
     size = path.stat().st_size
     position = 0
     with path.open("rb") as file:
         while position + 8 <= size:
             file.seek(position)
             head = file.read(16)
-            length, found = struct.unpack(">I4s", head[:8])
-            if found == name:
-                return True
+            length, found = int.from_bytes(head[:4], "big"), head[4:8]
             if length == 1 and len(head) == 16:
-                length = struct.unpack(">Q", head[8:])[0]
+                length = int.from_bytes(head[8:], "big")
+            if found == name:
+                return position + length <= size
             if length < 8:
                 return False
             position += length

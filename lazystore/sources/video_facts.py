@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ _TRANSFERS = {
     1: "bt709", 2: "unspecified", 4: "gamma22", 5: "gamma28", 6: "smpte170m", 7: "smpte240m", 8: "linear",
     13: "srgb", 14: "bt2020-10", 15: "bt2020-12", 16: "smpte2084", 18: "arib-std-b67",
 }  # fmt: skip
+
+_CLOCK_TIME = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 
 
 def pixels_for(frame: VideoFrame, options: Mapping[str, Any]) -> tuple[Pixels, list[str]]:
@@ -117,6 +120,19 @@ def facts_of(
         "discarded_packet_count": int(packets.has(DISCARD).sum()),
         "creation_time": container.metadata.get("creation_time"),
     }
+
+
+def promised_duration_s(container: InputContainer, stream: VideoStream) -> float:
+    """How long the stream is by its header, in seconds; 0 where the header does not say."""
+    if stream.duration is not None:
+        return stream.duration * stream.time_base.num / stream.time_base.den
+    parts = _CLOCK_TIME.fullmatch(stream.metadata.get("DURATION", ""))  # Matroska's tag
+    if parts is None:
+        # A container speaks for all its streams, so only of a single one.
+        alone = len(container.streams) == 1 and container.duration is not None
+        return (container.duration or 0) / 1e6 if alone else 0.0
+    hours, minutes, seconds = map(float, parts.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 def container_name(container: InputContainer, suffix: str) -> str:

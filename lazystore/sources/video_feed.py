@@ -78,8 +78,8 @@ class ContainerFeed:
         assert self._stream is not None
         return self._stream.codec_context
 
-    def rewind(self, packet_index: int, *, threads: int | None = None) -> None:
-        threads = self._threads if threads is None else threads
+    def rewind(self, packet_index: int, *, one_thread: bool = False) -> None:
+        threads = 1 if one_thread else self._threads
         if self._container is None or threads != self._open_threads:
             self._open(threads)
         if self._next == packet_index == 0 and self._held is None:
@@ -111,6 +111,7 @@ class ContainerFeed:
             container.close()
 
     def _open(self, threads: int) -> None:
+        import av
         from av.stream import Discard
 
         self.close()
@@ -125,6 +126,16 @@ class ContainerFeed:
         stream.codec_context.thread_count = threads
         stream.codec_context.thread_type = "AUTO"
         stream.codec_context.options = dict(self._options)
+        # Asked for now: after a failure the context has no codec, and PyAV crashes over its name.
+        name = stream.codec_context.name
+        try:
+            stream.codec_context.open()
+        except av.FFmpegError as error:
+            self.close()
+            raise SourceError(
+                f"{self._path.name!r}: its {name} decoder cannot be opened: {error.strerror}; "
+                "the stream's parameters are damaged"
+            ) from error
         self._stream, self._open_threads = stream, threads
         self._reading = read_packets(container, (stream,))
 

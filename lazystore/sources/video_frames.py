@@ -7,6 +7,7 @@ is decoded once, with the pixel work switched off as far as the codec allows.
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
-from lazystore.video.decoder import FrameDecoder, PacketFeed
+from lazystore.video.decoder import MAX_REORDER_DEPTH, FrameDecoder, PacketFeed
 from lazystore.video.tables import (
     CORRUPT,
     DISCARD,
@@ -77,7 +78,19 @@ def why_decode(container: str, codec: str, scan: ScannedStream) -> str | None:
         return "some packets have no presentation time"
     if len(np.unique(shown)) != len(shown):
         return "some presentation times are the same"
+    if not _are_times_sound(packets):
+        return "its presentation times do not fit the order in which it is coded"
     return None
+
+
+def _are_times_sound(packets: PacketTable) -> bool:
+    """Whether nothing is shown before it is decoded, and no more is reordered than codecs can."""
+    known = packets.dts != NO_TIME
+    dts = packets.dts[known]
+    if (np.diff(dts) <= 0).any() or (packets.pts[known] < dts).any():
+        return False
+    order = packets_in_display_order(packets)
+    return frame_table(packets, order, packets.pts[order]).reorder_depth() <= MAX_REORDER_DEPTH
 
 
 def _is_coded_in_order(codec: str, packets: PacketTable) -> bool:
@@ -93,11 +106,23 @@ def frames_from_packets(packets: PacketTable, time_base: Fraction) -> ShownFrame
 
 def frames_by_decoding(feed: PacketFeed, packets: PacketTable, stream: VideoStream) -> ShownFrames:
     """The frames that decoding shows, in that order. Decodes the whole stream; holds one frame."""
+    packet, broken, is_sound = _decode_all(feed, one_thread=False)
+    if not is_sound:
+        # The decoder that reads damaged groups later has one thread too.
+        packet, broken, _ = _decode_all(feed, one_thread=True)
+    pts, time_base, known, problems = _times_of(packet, packets, stream)
+    if broken:
+        problems.append(f"{broken} of {len(packets)} packets are broken and show no frame")
+    return ShownFrames(frame_table(packets, packet, pts), time_base, known, tuple(problems))
+
+
+def _decode_all(feed: PacketFeed, *, one_thread: bool) -> tuple[NDArray[np.int64], int, bool]:
+    """Packet of each frame shown (-1 unknown), number of broken packets, whether all was sound."""
     from av import FFmpegError
 
-    order: list[int] = []
-    broken = 0
-    feed.rewind(0)
+    order = array("q")
+    broken, is_sound = 0, True
+    feed.rewind(0, one_thread=one_thread)
     while True:
         fed = feed.next_packet()
         if fed is not None:
@@ -107,15 +132,11 @@ def frames_by_decoding(feed: PacketFeed, packets: PacketTable, stream: VideoStre
         except FFmpegError:
             broken += 1
             decoded = []
-        # A frame without a number of its own counts, but cannot be recognised after a seek.
-        order.extend(-1 if frame.pts is None else frame.pts for frame in decoded)
+        for frame in decoded:
+            order.append(-1 if frame.pts is None else frame.pts)
+            is_sound = is_sound and not frame.is_corrupt
         if fed is None:
-            break
-    packet = np.array(order, np.int64)
-    pts, time_base, known, problems = _times_of(packet, packets, stream)
-    if broken:
-        problems.append(f"{broken} of {len(packets)} packets are broken and show no frame")
-    return ShownFrames(frame_table(packets, packet, pts), time_base, known, tuple(problems))
+            return np.array(order, np.int64), broken, is_sound and not broken
 
 
 def _times_of(
@@ -164,13 +185,13 @@ def without_lost_ends(frames: ShownFrames, packets: PacketTable, feed: PacketFee
         while first < group.stop and first in lost:
             first += 1
         if first:
-            problems.append(f"its first {first} frames refer to frames that are not there")
+            problems.append(f"{first} frames at its start refer to frames that are not there")
     if not ends_whole and first < stop:
         group = table.group_of(stop - 1)
         lost = set(decoder.read(max(first, group.start), stop, lambda *_: None))
         while stop > group.start and stop - 1 in lost:
             stop -= 1
         if stop < len(table):
-            problems.append(f"its last {len(table) - stop} frames are cut off")
+            problems.append(f"{len(table) - stop} frames at its end are cut off")
     kept = frame_table(packets, table.packet[first:stop], table.pts[first:stop])
     return ShownFrames(kept, frames.time_base, frames.times_known, tuple(problems))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     type AnyPacket = Packet[VideoStream]
 
+# No codec reorders more; FFmpeg's H.264 decoder ends the process if told to hold back more.
+MAX_REORDER_DEPTH = 16
 # A seek throws away what the decoder and its threads hold, about this many packets' work.
 SEEK_COST_PACKETS = 4
 
@@ -29,13 +31,10 @@ class PacketFeed(Protocol):
 
     @property
     def context(self) -> VideoCodecContext:
-        """The decoder; another one after `rewind`."""
+        """The decoder; `rewind` may replace it."""
 
-    def rewind(self, packet_index: int, *, threads: int | None = None) -> None:
-        """Be ready to give that packet next, with a decoder that remembers nothing.
-
-        `threads` replaces the number of decoding threads; a feed may make a new decoder for it.
-        """
+    def rewind(self, packet_index: int, *, one_thread: bool = False) -> None:
+        """Be ready to give that packet next, with a decoder that remembers nothing."""
 
     def next_packet(self) -> tuple[int, AnyPacket] | None:
         """The next packet and its number; None after the last."""
@@ -58,11 +57,14 @@ class FrameDecoder:
 
     Notes
     -----
-    Not safe to call from two threads at a time. Holds one or two frames a decoding thread.
+    Not safe to call from two threads at a time. Holds a few frames: as many as are reordered, and
+    one or two a decoding thread.
 
-    A run begins at a seek point. A damaged packet looks the same as a keyframe that does not stand
-    alone (missing or broken frames after it), so anything odd in the group where a run began is
-    checked by starting one group earlier. What an earlier start confirms is damage.
+    A run begins at a seek point, with threads. Anything odd (an error, a frame that is missing or
+    marked corrupt) means a damaged packet, or a keyframe that does not stand alone. Either way the
+    group is decoded again with one thread from a sound group before it, now and at every later
+    visit: with threads FFmpeg loses more of a damaged group, and not always the same, and the
+    result would depend on where a read began. What that run shows is believed.
     """
 
     def __init__(
@@ -72,22 +74,28 @@ class FrameDecoder:
         self._frames = frames
         self._error = error
         self._remedy = remedy
-        self._reorder_depth = frames.reorder_depth()
-        self._bad_seeks: set[int] = set()
-        self._decoded: deque[tuple[int, VideoFrame]] = deque()
-        self._run = -1  # seek point where this run began; -1 before the first
-        self._last = -1  # last frame that came out, or the one before the run's first
-        self._fed = -1  # last packet that went in
-        self._floor = 0  # first frame that this run may give
-        self._drained = False
-        self._odd = False
-        self._serial = False  # one thread, after an error while draining
+        self._reorder_depth = min(frames.reorder_depth(), MAX_REORDER_DEPTH)
+        self._behind = frames.frames_behind()
+        # Groups, by their seek point: odd in a run with threads, which only suggests where; and
+        # found damaged by a run with one thread, which tells where runs may not begin.
+        self._suspect = {frames.seek_index(frame) for frame in frames.cut_frames()}
+        self._damaged: set[int] = set()
         self.broken_packets: set[int] = set()
+        """Packets that the decoder refused."""
+        self._first_odd_packet: dict[int, int] = {}  # by group
+        self._seen = self._late = 0  # frames, in runs with one thread
+        self._forget()
 
-    @property
-    def position(self) -> int:
-        """The frame that would come next without seeking."""
-        return self._decoded[0][0] if self._decoded else self._last + 1
+    def doubtful_frames(self) -> list[int]:
+        """Frames, of what was read so far, that may hold parts which the decoder made up.
+
+        They are coded after a broken packet in its group, so they may be predicted from it.
+        """
+        frames: set[int] = set()
+        for group, packet in self._first_odd_packet.items():
+            members = self._frames.group_of(int(self._frames.seek_frame[group]))
+            frames.update(frame for frame in members if self._frames.packet[frame] >= packet)
+        return sorted(frames)
 
     def read(self, start: int, stop: int, emit: Callable[[int, VideoFrame], None]) -> list[int]:
         """Give every frame of [start, stop) to `emit`, in order.
@@ -98,9 +106,8 @@ class FrameDecoder:
             Frames that the stream has lost; they are not emitted.
         """
         missing = []
-        if not self._is_near(start):
-            self._seek(self._frames.seek_index(start))
         for frame_index in range(start, stop):
+            self._make_ready(frame_index)
             frame = self._take(frame_index)
             if frame is None:
                 missing.append(frame_index)
@@ -114,101 +121,131 @@ class FrameDecoder:
         self._feed.close()
 
     def _forget(self) -> None:
-        self._decoded.clear()
-        self._run, self._last, self._fed, self._floor = -1, -1, -1, 0
-        self._drained = self._odd = self._serial = False
+        self._decoded: deque[tuple[int, VideoFrame]] = deque()
+        self._run = -1  # seek point where this run began; -1 before the first
+        self._alone = False  # whether this run has one thread, and is believed
+        self._first = 0  # first frame that this run may give
+        self._next = 0  # first frame that it can still give
+        self._last = -1  # last frame that came out
+        self._fed = -1  # last packet that went in
+        self._drained = False
+        self._in_doubt = False
 
-    def _is_near(self, frame_index: int) -> bool:
-        """Whether going on from here is no dearer than a seek."""
-        if self._run < 0 or self.position > frame_index:
-            return False
-        if self._decoded and self._decoded[-1][0] >= frame_index:
-            return True
-        seek = self._frames.seek_index(frame_index)
-        return int(self._frames.seek_packet[seek]) <= self._fed + SEEK_COST_PACKETS
-
-    def _take(self, frame_index: int) -> VideoFrame | None:
-        while True:
-            while self._decoded and self._decoded[0][0] < frame_index:
-                self._decoded.popleft()
-            if self._odd:
-                self._check_from_earlier(frame_index)
-                continue
-            if self._decoded:
-                return self._decoded.popleft()[1] if self._decoded[0][0] == frame_index else None
-            if self._drained:
-                return None
-            self._pull()
-
-    def _seek(self, seek_index: int) -> None:
-        """Begin a run at a seek point whose own frame comes out whole, this one or one before."""
-        while True:
-            while seek_index in self._bad_seeks:
-                seek_index -= 1
-            self._begin(seek_index)
-            if seek_index == 0:
-                return
-            while not (self._decoded or self._drained or self._odd):
-                self._pull()
-            if not self._odd and self._decoded:
-                return
-            self._bad_seeks.add(seek_index)
-
-    def _begin(self, seek_index: int, *, threads: int | None = None) -> None:
+    def _begin(self, seek_index: int, *, alone: bool = False) -> None:
         self._forget()
         packet_index = int(self._frames.seek_packet[seek_index])
-        self._feed.rewind(packet_index, threads=threads)
+        self._feed.rewind(packet_index, one_thread=alone)
         context = self._feed.context
         # A flush forgets how many frames to hold back, and the first ones would be dropped.
         context.reorder_depth = max(context.reorder_depth, self._reorder_depth)
-        self._run = seek_index
-        self._serial = threads == 1
+        self._run, self._alone = seek_index, alone
         self._fed = packet_index - 1
-        self._floor = int(self._frames.seek_frame[seek_index])
-        self._last = self._floor - 1
+        self._first = int(self._frames.seek_frame[seek_index])
+        self._next = self._first
+        self._last = self._first - 1
+
+    def _make_ready(self, frame_index: int) -> None:
+        """Begin another run if this one cannot give the frame, or not soon, or not as it should."""
+        group = self._frames.seek_index(frame_index)
+        if group in self._suspect or group in self._damaged:
+            begin = self._sound_group_before(group)
+            # What a decoder makes up for a damaged packet depends on all it has seen before.
+            if not (self._alone and self._run == begin and self._is_near(frame_index, begin)):
+                self._begin(begin, alone=True)
+        elif self._alone and frame_index == self._frames.seek_frame[group]:
+            self._begin(group)  # past the damage: with threads again
+        elif not self._is_near(frame_index, group):
+            self._begin(group)
+
+    def _sound_group_before(self, group: int) -> int:
+        group -= 1
+        while group > 0 and group in self._damaged:
+            group -= 1
+        return max(group, 0)
+
+    def _believes(self, group: int) -> bool:
+        """Whether this run began early enough to tell damage in a group from a bad start."""
+        return self._run < group or self._run == 0
+
+    def _is_near(self, frame_index: int, seek_index: int) -> bool:
+        """Whether going on from here is no dearer than a seek."""
+        if self._run < 0 or self._next > frame_index:
+            return False
+        return (
+            self._last >= frame_index
+            or int(self._frames.seek_packet[seek_index]) <= self._fed + SEEK_COST_PACKETS
+        )
+
+    def _take(self, frame_index: int) -> VideoFrame | None:
+        """The frame, once all that it may be predicted from is known to be whole."""
+        self._drop_before(frame_index)
+        while self._last < self._behind[frame_index] and not self._drained:
+            self._pull()
+            if self._in_doubt:
+                self._suspect.add(self._frames.seek_index(frame_index))
+                self._make_ready(frame_index)
+                self._drop_before(frame_index)
+        self._next = frame_index + 1
+        if self._decoded and self._decoded[0][0] == frame_index:
+            return self._decoded.popleft()[1]
+        return None
+
+    def _drop_before(self, frame_index: int) -> None:
+        self._next = frame_index
+        while self._decoded and self._decoded[0][0] < frame_index:
+            self._decoded.popleft()
 
     def _pull(self) -> None:
-        """Feed one packet; whatever comes out joins `_decoded`."""
+        """Feed one packet, or the end; whatever comes out joins `_decoded`."""
         fed = self._feed.next_packet()
         if fed is None:
-            self._drain()
+            self._accept(self._decode(None))
+            self._drained = True
+            if self._last + 1 < len(self._frames):
+                self._doubt(self._last + 1)
             return
         self._fed, packet = fed
         packet.pts = packet.dts = self._fed
-        self._accept(self._decode(packet) or ())
+        self._accept(self._decode(packet))
 
-    def _drain(self) -> None:
-        decoded = self._decode(None)
-        if decoded is None and self._last + 1 < len(self._frames) and not self._serial:
-            # One thread's error ends the draining, and what the other threads hold is lost. A
-            # decoder with one thread holds nothing behind a broken packet.
-            self._begin(self._run, threads=1)
-            return
-        self._drained = True
-        self._accept(decoded or ())
-        self._note_odd(self._last + 1, ok=self._last + 1 >= len(self._frames))
-
-    def _decode(self, packet: AnyPacket | None) -> list[VideoFrame] | None:
-        """Frames that come out when a packet, or the end, goes in; None if it is broken."""
+    def _decode(self, packet: AnyPacket | None) -> Iterable[VideoFrame]:
         from av import FFmpegError
 
         try:
             return self._feed.context.decode(packet)
         except FFmpegError:
-            self.broken_packets.add(self._fed)
-            if 0 <= self._fed < len(self._frames.frame_of_packet):
-                self._note_odd(int(self._frames.frame_of_packet[self._fed]), ok=False)
-            return None
+            frame_index = int(self._frames.frame_of_packet[self._fed])
+            self._doubt(frame_index if packet is not None and frame_index >= 0 else self._last + 1)
+            if self._alone:
+                self.broken_packets.add(self._fed)
+            return ()
 
     def _accept(self, decoded: Iterable[VideoFrame]) -> None:
         for frame in decoded:
             frame_index = self._identify(frame)
+            if frame_index < self._first:
+                continue  # never shown, or before what this run may give
             if frame_index <= self._last:
-                self._check_order(frame_index, frame)
-                continue  # never shown, or shown before this run's first
-            self._note_odd(self._last + 1, ok=frame_index == self._last + 1 and not frame.is_corrupt)
+                self._accept_late(frame_index)
+                continue
+            if frame_index > self._last + 1:
+                self._doubt(self._last + 1)
+            if frame.is_corrupt:
+                self._doubt(frame_index)
             self._last = frame_index
-            self._decoded.append((frame_index, frame))
+            self._seen += self._alone
+            if frame_index >= self._next:  # a long way to the frame wanted must not fill the memory
+                self._decoded.append((frame_index, frame))
+
+    def _accept_late(self, frame_index: int) -> None:
+        """A frame that comes after a later one: damage does that to a few, and they stay missing."""
+        self._doubt(frame_index)
+        self._late += self._alone
+        if self._late > 4 and 4 * self._late > self._seen:
+            raise self._error(
+                f"frame {frame_index} is decoded after frame {self._last}, against its time stamp; "
+                f"{self._remedy}"
+            )
 
     def _identify(self, frame: VideoFrame) -> int:
         if not self._frames.identified:
@@ -221,20 +258,14 @@ class FrameDecoder:
             )
         return int(self._frames.frame_of_packet[packet_index])
 
-    def _check_order(self, frame_index: int, frame: VideoFrame) -> None:
-        if frame_index >= self._floor and not (frame.is_corrupt or self.broken_packets):
-            raise self._error(
-                f"frame {frame_index} is decoded after frame {self._last}, against its time stamp; "
-                f"{self._remedy}"
-            )
-
-    def _note_odd(self, frame_index: int, *, ok: bool) -> None:
-        """Doubt the run if something odd happens in the group where it began."""
-        if ok or self._run <= 0 or frame_index < 0:
-            return
+    def _doubt(self, frame_index: int) -> None:
+        """Something is odd about a frame; this run is given up unless it may be believed there."""
         frame_index = min(frame_index, len(self._frames) - 1)
-        self._odd = self._odd or self._run >= self._frames.seek_index(frame_index)
-
-    def _check_from_earlier(self, frame_index: int) -> None:
-        self._bad_seeks.add(self._run)
-        self._seek(self._frames.seek_index(frame_index))
+        group = self._frames.seek_index(frame_index)
+        if self._alone:
+            self._damaged.add(group)
+            packet = int(self._frames.packet[frame_index])
+            self._first_odd_packet[group] = min(packet, self._first_odd_packet.get(group, packet))
+        else:
+            self._suspect.add(group)
+        self._in_doubt = self._in_doubt or not (self._alone and self._believes(group))

@@ -155,19 +155,33 @@ class Pixels:
         fields = dict(record)
         return cls(**{**fields, "orientation": Orientation(**fields["orientation"])})
 
-    def write(self, frame: VideoFrame, out: NDArray[Any]) -> None:
-        """Put one decoded frame into `out`, of `shape` and `dtype`.
+    def fits(self, frame: VideoFrame) -> bool:
+        """Whether a frame has the size of the first one.
+
+        A damaged packet may claim any size; such a frame is lost, not the recording's end.
 
         Raises
         ------
         SourceError
-            If the frame has another size or depth than the first one.
+            If the recording really goes on in another size: at a whole keyframe.
         """
-        if (frame.width, frame.height) != (self.width, self.height):
+        if (frame.width, frame.height) == (self.width, self.height):
+            return True
+        if frame.key_frame and not frame.is_corrupt:
             raise SourceError(
                 f"the picture changes from {self.width}x{self.height} to {frame.width}x{frame.height} "
-                f"at frame time {frame.time}; convert each part on its own with time="
+                "on the way; convert each part on its own with time="
             )
+        return False
+
+    def write(self, frame: VideoFrame, out: NDArray[Any]) -> None:
+        """Put one decoded frame that `fits` into `out`, of `shape` and `dtype`.
+
+        Raises
+        ------
+        SourceError
+            If the frame has another depth than the first one.
+        """
         if self.color == "rgb":
             out[...] = self.orientation.apply(_rgb(frame, self.bits))
         elif self.gray == "luma":
@@ -211,8 +225,8 @@ def _y_plane(frame: VideoFrame, bits: int) -> NDArray[Any]:
     is_wide = name is not None and _PLAIN_Y16.fullmatch(name) is not None
     if name is None or is_wide != (bits > 8):
         raise SourceError(
-            f"the pixel format changes to {frame.format.name!r} at frame time {frame.time}, "
-            f"but the first frame had a Y plane of {bits} bits; convert each part on its own with time="
+            f"the pixel format changes to {frame.format.name!r} on the way, but the first frame had "
+            f"a Y plane of {bits} bits; convert each part on its own with time="
         )
     if name != frame.format.name:
         frame = frame.reformat(format=name, threads=1)

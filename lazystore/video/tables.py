@@ -46,6 +46,11 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.size)
 
+    def span(self) -> int:
+        """From the first time to the end of the last packet, in units of the time base; 0 unknown."""
+        times = self.pts[self.pts != NO_TIME]
+        return int(times.max() - times.min() + np.median(self.duration)) if len(times) else 0
+
     def has(self, flag: int) -> NDArray[np.bool_]:
         """Shape (packet,), bool: which packets carry a flag."""
         carries: NDArray[np.bool_] = (self.flags & flag) != 0
@@ -68,6 +73,8 @@ class FrameTable:
         Shape (seek point,), int64, both strictly increasing, starting with (0, 0): a decoder that
         starts at that packet gives every frame from that one on. Frames before it may come out
         too, but lack their references (open GOPs).
+    cut_packet
+        Shape (cut packet,), int64: packets that the container marks as corrupt.
     identified
         False where decoded frames cannot be told apart by their packet: they are counted then, and
         (0, 0) is the only seek point.
@@ -78,6 +85,7 @@ class FrameTable:
     frame_of_packet: Int64Array
     seek_packet: Int64Array
     seek_frame: Int64Array
+    cut_packet: Int64Array
     identified: bool = True
 
     def __len__(self) -> int:
@@ -86,6 +94,11 @@ class FrameTable:
     def seek_index(self, frame_index: int) -> int:
         """Number of the last seek point that reaches a frame."""
         return int(np.searchsorted(self.seek_frame, frame_index, side="right")) - 1
+
+    def cut_frames(self) -> list[int]:
+        """Frames whose packets are marked as corrupt."""
+        frames = self.frame_of_packet[self.cut_packet]
+        return sorted(frames[frames >= 0].tolist())
 
     def group_of(self, frame_index: int) -> range:
         """Frames that decode together with this one: from its seek point to the next."""
@@ -107,6 +120,21 @@ class FrameTable:
         rank[np.argsort(self.packet, kind="stable")] = np.arange(len(self))
         return int((np.maximum.accumulate(rank) - np.arange(len(self))).max())
 
+    def frames_behind(self) -> Int64Array:
+        """Shape (time,), int64: the last frame shown that was coded no later than each frame.
+
+        What a frame may be predicted from is known to be whole once that one is out.
+
+        >>> frame_table(*_example()).frames_behind().tolist()
+        [0, 2, 2, 3]
+        """
+        if not self.identified:
+            return np.arange(len(self), dtype=np.int64)
+        coded = np.argsort(self.packet, kind="stable")
+        behind = np.empty(len(self), np.int64)
+        behind[coded] = np.maximum.accumulate(coded)
+        return behind
+
 
 def frame_table(packets: PacketTable, packet: Int64Array, pts: Int64Array) -> FrameTable:
     """The table for frames shown in a given order.
@@ -120,13 +148,14 @@ def frame_table(packets: PacketTable, packet: Int64Array, pts: Int64Array) -> Fr
     pts
         Shape (time,), int64: times of the frames.
     """
-    identified = len(np.unique(packet)) == len(packet)
+    identified = len(np.unique(packet)) == len(packet) and bool((packet >= 0).all())
     frame_of_packet = np.full(len(packets), -1, np.int64)
     seek_packet = seek_frame = np.zeros(1, np.int64)
     if identified and len(packet):
         frame_of_packet[packet] = np.arange(len(packet))
         seek_packet, seek_frame = _seek_points(packets, packet, pts, frame_of_packet)
-    return FrameTable(packet, pts, frame_of_packet, seek_packet, seek_frame, identified)
+    cut = np.flatnonzero(packets.has(CORRUPT))
+    return FrameTable(packet, pts, frame_of_packet, seek_packet, seek_frame, cut, identified)
 
 
 def _seek_points(
