@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lazystore.clock import Clock
 from lazystore.errors import UsageError
-from lazystore.events.bounds import Roi, check_polarity, check_roi, ticks_of_time
+from lazystore.events.bounds import FOREVER, Roi, check_polarity, check_roi, ticks_of_time
 from lazystore.events.export import export_events
 from lazystore.events.filters import Filter, apply_filters
 from lazystore.events.frames import make_frames
@@ -107,6 +107,8 @@ class Events(ABC):
         ------
         UsageError
             If t1 lies before t0, or an argument is none of the above.
+        MemoryBudgetError
+            If the window holds more than memory should; take shorter ones, or `blocks`.
 
         Notes
         -----
@@ -114,6 +116,9 @@ class Events(ABC):
         """
         first = ticks_of_time(t0, unit, self.clock, "t0")
         last = ticks_of_time(t1, unit, self.clock, "t1")
+        # An open end is the recording's own, so that the window's bounds mean something.
+        first = self.t_start if first == -FOREVER else first
+        last = self.t_stop if last == FOREVER else last
         if last < first:
             raise UsageError(f"window [{t0!r}, {t1!r}) {unit} ends before it begins; expected t0 <= t1")
         if last <= self.t_start or first >= self.t_stop:

@@ -15,7 +15,8 @@ from lazystore.events.window import MICROSECOND
 
 TIME_UNITS = ("us", "ms", "s")
 _TICKS = {"us": 1, "ms": 1000}
-_MOST = 2**62
+# Beyond every tick, with room to add durations.
+FOREVER = 2**62
 _POLARITIES: dict[Any, int] = {"on": 1, "off": 0, 1: 1, 0: 0, -1: 0}
 
 type Roi = tuple[int, int, int, int]
@@ -52,14 +53,14 @@ def ticks_of_time(value: float, unit: str, clock: Clock, name: str) -> int:
     if math.isnan(number):
         raise UsageError(f"{name}={value!r} is no time; expected a number in {unit}")
     if math.isinf(number):
-        return _MOST if number > 0 else -_MOST
+        return FOREVER if number > 0 else -FOREVER
     if unit == "s":
         tick = clock.first_tick_at(number, MICROSECOND)
     elif isinstance(value, int | np.integer):
         tick = int(value) * _TICKS[unit]
     else:
         tick = math.ceil(Fraction(number) * _TICKS[unit])
-    return min(max(tick, -_MOST), _MOST)
+    return min(max(tick, -FOREVER), FOREVER)
 
 
 def ticks_of_duration(value: float, unit: str, name: str) -> int:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.array.lazy_array import LazyArray
+from lazystore.array.lazy_array import ALWAYS_FITS_BYTES, MEMORY_VARIABLE, LazyArray
+from lazystore.array.reading import bulk_read
+from lazystore.cache.memory import budget_from_environment
 from lazystore.clock import Clock
-from lazystore.errors import StoreError, UsageError
+from lazystore.errors import MemoryBudgetError, StoreError, UsageError
 from lazystore.events.base import Events
 from lazystore.events.bounds import Roi, ticks_of_time
 from lazystore.events.display import html_of, text_of
@@ -23,6 +25,10 @@ from lazystore.schema import JSON
 
 if TYPE_CHECKING:
     import xarray
+
+EVENT_BYTES = 13
+# A window of more chunks than this is a scan: keeping it would throw out what is being watched.
+SCAN_CHUNKS = 32
 
 type SideLoader = Callable[[], NDArray[Any]]
 
@@ -148,10 +154,12 @@ class EventStream(Events):
         if self._in_order and roi is None and polarity is None:
             start, stop = self._place(t0), self._place(t1)
             return self._made(self._columns(start, stop), t0, t1)
-        parts = [
-            self._chunk_part(chunk, t0, t1, roi, polarity)
-            for chunk in self.index.candidates(t0, t1, roi, polarity)
-        ]
+        chunks = self.index.candidates(t0, t1, roi, polarity)
+        parts, count = [], 0
+        for chunk in chunks:
+            parts.append(self._chunk_part(chunk, t0, t1, roi, polarity, scan=len(chunks) > SCAN_CHUNKS))
+            count += len(parts[-1][0])
+            self._check_budget(count)
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)] if parts else _none()
         facts: dict[str, JSON] = {} if roi is None else {"roi": list(roi)}
         if polarity is not None:
@@ -199,7 +207,8 @@ class EventStream(Events):
         """All events in file order, at most `max_events` at a time, in whole chunks."""
         step = max(1, max_events // self.index.chunk_events) * self.index.chunk_events
         for start in range(0, len(self), step):
-            yield self.window_by_index(start, min(start + step, len(self)))
+            columns = self._columns(start, min(start + step, len(self)), scan=True)
+            yield self._made(columns, int(columns[0].min()), int(columns[0].max()) + 1)
 
     def __getitem__(self, key: slice) -> EventWindow:
         """``e[a:b]`` is `window_by_index`, cut to the recording as numpy cuts."""
@@ -221,10 +230,11 @@ class EventStream(Events):
         inside = t.searchsorted(tick, "left") if index.sorted[chunk] else np.argmax(t >= tick)
         return begin + int(inside)
 
-    def _columns(self, start: int, stop: int) -> list[NDArray[Any]]:
-        """t, x, y, p of the events [start, stop)."""
+    def _columns(self, start: int, stop: int, *, scan: bool = False) -> list[NDArray[Any]]:
+        """t, x, y, p of the events [start, stop); a scan keeps nothing in the cache."""
         if start >= stop:
             return _none()
+        self._check_budget(stop - start)
         size = self.index.chunk_events
         first, last = start // size, (stop - 1) // size
         columns = []
@@ -233,25 +243,31 @@ class EventStream(Events):
             if first == last:
                 columns.append(reader.read_chunk((first,))[start - first * size : stop - first * size])
                 continue
-            parts = reader.read_chunks([(chunk,) for chunk in range(first, last + 1)])
+            scan = scan or last - first >= SCAN_CHUNKS
+            read = bulk_read(reader) if scan else reader.read_chunks
+            parts = read([(chunk,) for chunk in range(first, last + 1)])
             parts[0] = parts[0][start - first * size :]
             parts[-1] = parts[-1][: stop - last * size]
             columns.append(np.concatenate(parts))
         return columns
 
     def _chunk_part(
-        self, chunk: int, t0: int, t1: int, roi: Roi | None, polarity: int | None
+        self, chunk: int, t0: int, t1: int, roi: Roi | None, polarity: int | None, *, scan: bool
     ) -> list[NDArray[Any]]:
         """t, x, y, p of one chunk's events of a window, in file order."""
-        where = (chunk,)
-        t = self.columns["t"].read_chunk(where)
+
+        def read(name: str) -> NDArray[Any]:
+            reader = self.columns[name]
+            return bulk_read(reader)([(chunk,)])[0] if scan else reader.read_chunk((chunk,))
+
+        t = read("t")
         keep: Any = slice(None)
         if self.index.t_min[chunk] < t0 or self.index.t_max[chunk] >= t1:
             if self.index.sorted[chunk]:
                 keep = slice(*map(int, t.searchsorted([t0, t1], "left")))
             else:
                 keep = np.flatnonzero((t >= t0) & (t < t1))
-        t, x, y, p = t[keep], *(self.columns[name].read_chunk(where)[keep] for name in "xyp")
+        t, x, y, p = t[keep], *(read(name)[keep] for name in "xyp")
         if roi is None and polarity is None:
             return [t, x, y, p]
         mask = np.ones(len(t), np.bool_)
@@ -260,6 +276,14 @@ class EventStream(Events):
         if polarity is not None:
             mask &= p == polarity
         return [column[mask] for column in (t, x, y, p)]
+
+    def _check_budget(self, count: int) -> None:
+        nbytes = count * EVENT_BYTES
+        if nbytes > ALWAYS_FITS_BYTES and nbytes > (budget := budget_from_environment(MEMORY_VARIABLE)):
+            raise MemoryBudgetError(
+                f"{self.name!r}: this would load {count} events, {nbytes} bytes; the memory budget is "
+                f"{budget} bytes. Take a shorter window, go through blocks(), or set {MEMORY_VARIABLE}"
+            )
 
     def _made(
         self, columns: list[NDArray[Any]], t0: int, t1: int, attrs: Mapping[str, JSON] | None = None
