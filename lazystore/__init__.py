@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lazystore import neurospatial
-    from lazystore.array import LazyArray
+    from lazystore.array.lazy_array import LazyArray
     from lazystore.clock import Clock
     from lazystore.convert.api import convert
     from lazystore.convert.report import ConversionReport
     from lazystore.dataset import Store, open
-    from lazystore.events import EventStream
+    from lazystore.events.stream import EventStream
     from lazystore.render import ChunkedLazyFieldRenderer, LazyFieldRenderer
 
 # Name -> module that holds it. Everything is imported when first asked for, so that
@@ -24,8 +24,8 @@ _HOMES = {
     "ChunkedLazyFieldRenderer": "lazystore.render",
     "Clock": "lazystore.clock",
     "ConversionReport": "lazystore.convert.report",
-    "EventStream": "lazystore.events",
-    "LazyArray": "lazystore.array",
+    "EventStream": "lazystore.events.stream",
+    "LazyArray": "lazystore.array.lazy_array",
     "LazyFieldRenderer": "lazystore.render",
     "Store": "lazystore.dataset",
     "convert": "lazystore.convert.api",

@@ -184,7 +184,6 @@ class Store(Mapping[str, Any]):
 
     def _events(self, record: ItemRecord) -> EventStream:
         columns = {name: self.cached_reader(record, name) for name in ("t", "x", "y", "p")}
-        spec = columns["t"].spec
         index = self._event_index(record, columns)
         side = {
             path: partial(_load, self.location, record, path)
@@ -223,7 +222,9 @@ class Store(Mapping[str, Any]):
             coords=self._coordinates(record, specs, reader.spec) if "/" not in path else {},
             attrs={**reader.spec.attributes, "lazystore": dict(record.attributes)},
             statistics=self._statistics(record, specs, reader.spec) if primary else None,
-            missing=self._missing_ranges(record) if reader.spec.dims[:1] == _record_dims(specs, record) else (),
+            missing=self._missing_ranges(record)
+            if reader.spec.dims[:1] == _record_dims(specs, record)
+            else (),
         )
 
     def values(self, record: ItemRecord, path: str) -> NDArray[Any]:  # type: ignore[override]  # Mapping.values takes no item; items are few and read by name

@@ -16,6 +16,7 @@ from lazystore.cli import bench, convert, correct, demo, events, info, verify, v
 from lazystore.cli.output import print_error
 from lazystore.errors import LazystoreError
 
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -66,13 +67,15 @@ def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -
     except typer.Exit as stop:
         return int(stop.exit_code)
     except Exception as error:
-        status = getattr(error, "exit_code", None)
-        if status is None and debug:
-            raise
-        message = getattr(error, "format_message", lambda: f"{type(error).__name__}: {error}")()
         if type(error).__name__ == "NoArgsIsHelpError":
-            return 2
-        hint = f"; see {name} --help" if status is not None else "; run again with --debug for where"
-        print_error(f"{' '.join(message.split())}{hint}")
-        return 1 if status is None else int(status)
+            return EXIT_USAGE
+        format_message = getattr(error, "format_message", None)
+        if format_message is not None:
+            # A click error: the words of the command line, not their meaning, are wrong.
+            print_error(f"{' '.join(format_message().split())}; see {name} --help")
+            return int(getattr(error, "exit_code", EXIT_USAGE))
+        if debug:
+            raise
+        print_error(f"{type(error).__name__}: {error}; run again with --debug to see where")
+        return 1
     return result if isinstance(result, int) else 0

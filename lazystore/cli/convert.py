@@ -15,6 +15,7 @@ from lazystore.errors import UsageError
 
 if TYPE_CHECKING:
     from lazystore.convert.api import Prepared, Request
+    from lazystore.convert.report import ItemReport
 
 HELP = """Convert recordings into a Zarr store that opens at once.
 
@@ -70,7 +71,9 @@ def convert(
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers} is not 1 or more")
     if name is not None and len(inputs) > 1 and not concat:
-        raise UsageError(f"--name {name!r} names one item, but there are {len(inputs)} inputs; use --concat to join them")
+        raise UsageError(
+            f"--name {name!r} names one item, but there are {len(inputs)} inputs; use --concat to join them"
+        )
     for given, wanted in ((start, sync), (start, times), (sync, times)):
         if given is not None and wanted is not None:
             raise UsageError("--start, --times and --sync exclude each other; pass one of them")
@@ -103,7 +106,7 @@ def convert(
             _print_plans([one for _, group in prepared for one in group], free_bytes, as_json=as_json)
         if dry_run:
             return 0
-        reports = []
+        reports: list[ItemReport] = []
         with progress_bar(quiet=quiet or as_json) as progress:
             for source, group in prepared:
                 report = execute(
@@ -123,7 +126,9 @@ def convert(
         if item.already_there:
             print(f"{item.name}: was there already, from the same source and settings")
         else:
-            resumed = f", {item.tasks_resumed} of {item.tasks_resumed + item.tasks_done} shards were done before"
+            resumed = (
+                f", {item.tasks_resumed} of {item.tasks_resumed + item.tasks_done} shards were done before"
+            )
             print(
                 f"{item.name}: {size_text(item.source_bytes)} -> {size_text(item.stored_bytes)} "
                 f"(ratio {item.ratio:.2f}) in {seconds_text(item.seconds)}{resumed if item.tasks_resumed else ''}"

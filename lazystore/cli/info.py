@@ -40,9 +40,9 @@ def _is_store(path: str) -> bool:
 
 
 def _store_info(path: str, *, as_json: bool) -> int:
-    import lazystore
+    from lazystore.dataset import open as open_store
 
-    with lazystore.open(path, allow_incomplete=True) as store:
+    with open_store(path, allow_incomplete=True) as store:
         document = store.info()
     if as_json:
         print_json(document)

@@ -16,12 +16,14 @@ HELP = """Show every item of a store in napari, aligned in session time.
 
 def view(
     store: Annotated[str, typer.Argument(metavar="STORE", help="The store.")],
-    items: Annotated[list[str] | None, typer.Argument(metavar="[ITEM...]", help="Items to show; default all.")] = None,
+    items: Annotated[
+        list[str] | None, typer.Argument(metavar="[ITEM...]", help="Items to show; default all.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:
-    import lazystore
+    from lazystore.dataset import open as open_store
     from lazystore.viewer import run
 
-    with lazystore.open(store) as opened:
+    with open_store(store) as opened:
         run(opened, items or None)
     return 0

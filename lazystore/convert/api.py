@@ -6,7 +6,7 @@ import os
 import shutil
 import time as wall
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from lazystore.convert.transform import read_transform
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceInfo
 from lazystore.schema import JSON, check_item_name
-from lazystore.sources.identity import check_unchanged
-from lazystore.sources.registry import open_sources
-from lazystore.sources.rows import select_source
-from lazystore.sources.selection import SelectedSource
 from lazystore.sources.casting import CastSource
 from lazystore.sources.geometry import GeometrySource, load_geometry
+from lazystore.sources.identity import check_unchanged
+from lazystore.sources.registry import open_sources
 from lazystore.sources.retimed import RetimedSource
+from lazystore.sources.rows import select_source
+from lazystore.sources.selection import SelectedSource
 from lazystore.store.location import LocalLocation
 from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
@@ -77,7 +77,7 @@ class Request:
     name: str | None = None
     kind: str | None = None
     format: str | None = None
-    settings: Settings = Settings()
+    settings: Settings = field(default_factory=Settings)
     time: TimeSpan | None = None
     crop: tuple[int, int, int, int] | None = None
     every: int | None = None
@@ -227,7 +227,9 @@ def local_output(store: Any, storage_options: Mapping[str, Any] | None = None) -
     """
     location = open_location(store, storage_options=storage_options)
     if not isinstance(location, LocalLocation):
-        raise UsageError(f"output {location.url} is remote; this version writes to folders: copy it there after")
+        raise UsageError(
+            f"output {location.url} is remote; this version writes to folders: copy it there after"
+        )
     check_output(location)
     return location
 
@@ -290,7 +292,7 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     kept: NDArray[np.float64] | None = None
     if times is not None:
         # Given times are session seconds already: they choose the records themselves.
-        times_s, first, stop = times
+        times_s, first = times
         low, high = request.time or (None, None)
         a = 0 if low is None else int(np.searchsorted(times_s, low))
         b = len(times_s) if high is None else int(np.searchsorted(times_s, high))
@@ -320,7 +322,7 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     return Prepared(make_plan(info, name, timing, request.settings, samples, recorded), source)
 
 
-def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int, int] | None:
+def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int] | None:
     if request.times is None:
         return None
     if info.kind in ("events", "spikes", "intervals"):
@@ -329,7 +331,7 @@ def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64
     if isinstance(times, str | os.PathLike):
         times = read_times(*split_times_argument(os.fspath(times)))
     matched = match_times(times, info.length, request.times_mismatch)  # type: ignore[arg-type]  # checked there
-    return matched.times_s, matched.first_record, matched.stop_record
+    return matched.times_s, matched.first_record
 
 
 def execute(
@@ -394,5 +396,3 @@ def _report(plan: ConversionPlan, result: Any, location: LocalLocation, seconds:
         seconds=seconds,
         problems=tuple(record.attributes.get("problems", ())),
     )
-
-

@@ -25,7 +25,19 @@ from lazystore.units import parse_unit
 
 CLOCK_KEYS = ("clock.start", "clock.offset_s", "clock.rate", "clock.epoch_utc", "clock.id")
 # What the converter measured or decided; another value would be a lie about the bytes.
-FIXED_KEYS = ("format", "kind", "generation", "manifest", "source", "codec", "sensor", "time", "times", "ticks", "missing")
+FIXED_KEYS = (
+    "format",
+    "kind",
+    "generation",
+    "manifest",
+    "source",
+    "codec",
+    "sensor",
+    "time",
+    "times",
+    "ticks",
+    "missing",
+)
 
 
 def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> ItemRecord:
@@ -50,7 +62,9 @@ def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> I
     """
     fixed = sorted(key for key in changes if key.partition(".")[0] in FIXED_KEYS)
     if fixed:
-        raise UsageError(f"{fixed[0]!r} says how the bytes were made and cannot be set; convert again instead")
+        raise UsageError(
+            f"{fixed[0]!r} says how the bytes were made and cannot be set; convert again instead"
+        )
     unknown = sorted(key for key in changes if key.startswith("clock.") and key not in CLOCK_KEYS)
     if unknown:
         raise UsageError(f"unknown key {unknown[0]!r}; expected one of {', '.join(CLOCK_KEYS)}")
@@ -65,7 +79,10 @@ def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> I
             elif key == "units":
                 path = _main_path(record)
                 document: dict[str, JSON] = dict(record.documents[path])
-                document["attributes"] = {**record.documents[path]["attributes"], "units": parse_unit(value).symbol}
+                document["attributes"] = {
+                    **record.documents[path]["attributes"],
+                    "units": parse_unit(value).symbol,
+                }
                 documents[path] = document
             elif not key.startswith("clock."):
                 _set_user(user, key, value)

@@ -220,9 +220,7 @@ def _blocks(
         yield task, block
 
 
-def checked_columns(
-    plan: ConversionPlan, block: Block, start: int, stop: int
-) -> Mapping[str, NDArray[Any]]:
+def checked_columns(plan: ConversionPlan, block: Block, start: int, stop: int) -> Mapping[str, NDArray[Any]]:
     """A block's columns, if they are what the source promised.
 
     Raises

@@ -73,7 +73,9 @@ def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int) ->
     if info.kind == "events":
         sensor = info.item_attributes.get("sensor")
         if not isinstance(sensor, Sequence) or len(sensor) != 2:
-            raise SourceError(f"the event recording names no sensor size ({sensor!r}); expected [width, height]")
+            raise SourceError(
+                f"the event recording names no sensor size ({sensor!r}); expected [width, height]"
+            )
         width, height = (int(str(size)) for size in sensor)
         return _Events(EventSummary((width, height), columns[0].chunks[0]))
     if info.kind in ("field", "video", "stack") and has_statistics(columns[0].dtype):

@@ -56,8 +56,10 @@ class Timing:
         return self.ticks.start + self.ticks.step * np.arange(start, stop, dtype=np.int64)
 
     def attributes(self) -> dict[str, JSON]:
-        """Entries of `attrs.lazystore`: `clock`, `times` where they were given one by one, and for
-        regular axes `ticks` (native) and `time` (session seconds).
+        """Entries of `attrs.lazystore`.
+
+        `clock`; `times` where they were given one by one; for regular axes `ticks` (native) and
+        `time` (session seconds).
         """
         entries: dict[str, JSON] = {"clock": self.clock.to_json()}
         if self.times_s is not None:

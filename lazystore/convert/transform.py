@@ -79,7 +79,11 @@ def _read_file(path: Path) -> Any:
         text = path.read_text()
         if path.suffix.lower() == ".json":
             return json.loads(text)
-        return [[float(cell) for cell in line.replace(",", " ").split()] for line in text.splitlines() if line.strip()]
+        return [
+            [float(cell) for cell in line.replace(",", " ").split()]
+            for line in text.splitlines()
+            if line.strip()
+        ]
     except (OSError, ValueError) as error:
         raise SourceError(
             f"cannot read a transform from {str(path)!r} ({error}); expected .json, .npy, or rows of numbers"

@@ -110,7 +110,10 @@ def amend(
         AMENDMENT, {"new": planned, "old": [*replaced, *stale], "folder": folder, "root": root.key}
     )
     amended = ItemRecord(
-        name, {**body, "manifest": root.reference()}, all_documents, dict(user_attributes)  # type: ignore[arg-type]  # JSON documents are mappings here
+        name,
+        {**body, "manifest": root.reference()},
+        all_documents,
+        dict(user_attributes),  # type: ignore[arg-type]  # JSON documents are mappings here
     )
     write_json(location, f"{name}/{METADATA}", amended.to_document())
     settle(location, name, area)

@@ -52,7 +52,9 @@ def read_unfinished(location: Location) -> dict[str, UnfinishedItem]:
         n_tasks = -(-length // per_task)
         done = set(area.recorded_tasks())
         missing = tuple(
-            (task * per_task, min((task + 1) * per_task, length)) for task in range(n_tasks) if task not in done
+            (task * per_task, min((task + 1) * per_task, length))
+            for task in range(n_tasks)
+            if task not in done
         )
         record = ItemRecord(name, plan["attributes"], plan["documents"])
         found[name] = UnfinishedItem(record, n_tasks - len(missing), n_tasks, missing)

@@ -165,7 +165,9 @@ def check_item(location: Location, record: ItemRecord) -> None:
         )
     found = {path: sha256_of_json(document) for path, document in record.documents.items()}
     if found != root.documents:
-        wrong = sorted(path for path in {*found, *root.documents} if found.get(path) != root.documents.get(path))
+        wrong = sorted(
+            path for path in {*found, *root.documents} if found.get(path) != root.documents.get(path)
+        )
         raise DamagedStoreError(
             f"item {record.name!r}: metadata of {', '.join(wrong)} was altered after the commit; "
             "run 'lazystore verify', or convert it again with --overwrite"

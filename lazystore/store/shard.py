@@ -101,8 +101,7 @@ def encode_file(spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any])
         The array's values there, cut at the array's end.
     """
     expected = tuple(
-        part.stop - part.start
-        for part in chunk_region(tuple(file_index), spec.write_shape, spec.shape)
+        part.stop - part.start for part in chunk_region(tuple(file_index), spec.write_shape, spec.shape)
     )
     if block.shape != expected:
         raise ValueError(f"{spec.path}: block of shape {block.shape} for a file of shape {expected}")

@@ -336,4 +336,3 @@ class _Labels:
         except LazystoreError:
             return None
         return float(self._times[records[0]]), float(self._times[records[1] - 1])
-

@@ -161,7 +161,9 @@ class ItemWriter:
             self._discard_unfinished()
             self._area.write_document(PLAN, self.plan.to_document())
         self._finished = {
-            task for task in self._area.recorded_tasks() if task < self.plan.n_tasks and self._is_durable(task)
+            task
+            for task in self._area.recorded_tasks()
+            if task < self.plan.n_tasks and self._is_durable(task)
         }
 
     def _committed(self) -> ItemRecord | None:
@@ -368,7 +370,9 @@ def check_output(location: LocalLocation) -> None:
                 f"{location.url} is a folder with other content; the output must be new, empty or a lazystore"
             )
     elif read_index(location) is None:
-        raise StoreError(f"{location.url} is a Zarr store that lazystore did not write; choose another output")
+        raise StoreError(
+            f"{location.url} is a Zarr store that lazystore did not write; choose another output"
+        )
 
 
 def _folded(name: str) -> str:
@@ -391,4 +395,6 @@ def check_name_is_free(location: LocalLocation, name: str) -> None:
         if mine == theirs:
             raise StoreError(f"item name {name!r} equals {other!r} on some file systems; choose another")
         if mine.startswith(theirs) or theirs.startswith(mine):
-            raise StoreError(f"item {name!r} cannot lie inside item {other!r}, or around it; choose another name")
+            raise StoreError(
+                f"item {name!r} cannot lie inside item {other!r}, or around it; choose another name"
+            )
