@@ -48,7 +48,8 @@ class MetavisionTable:
     def read_into(self, start: int, out: EventColumns) -> None:
         rows = self._opened()
         if not rows.has_only(ECF_FILTER):
-            self._convert(rows.read(start, start + len(out)), out, start)
+            for first, last in rows.pieces(start, start + len(out)):
+                self._convert(rows.read(first, last), out.part(first - start, last - start), first)
             return
 
         def decode(piece: tuple[int, int]) -> None:

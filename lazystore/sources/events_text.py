@@ -57,6 +57,7 @@ class TextDecoder:
         else:
             self._offset, self._state = checkpoint[0], checkpoint[1].copy()
         self._cut_line = ""
+        self._has_open_end = False
 
     def checkpoint(self) -> tuple[int, NDArray[np.int64]]:
         return self._offset, self._state.copy()
@@ -77,6 +78,7 @@ class TextDecoder:
             self._buffer, length, at["t"], at["x"], at["y"], at["p"],
             _EXPONENTS[self._layout.time_unit], self._state, columns.t, columns.x, columns.y, columns.p,
         )  # fmt: skip
+        self._has_open_end = is_open
         if self._state[text.FAULT]:
             self._explain(self._buffer[:length], is_open)
         self._offset += length - is_open
@@ -96,6 +98,8 @@ class TextDecoder:
             problems.append("polarities are -1, 0 and perhaps 1; -1 and 0 both became OFF")
         if self._cut_line:
             problems.append(f"the last line is cut off ({self._cut_line!r}); ignored")
+        elif self._has_open_end:
+            problems.append("the last line has no end; it may be cut off")
         return RecordingFacts(
             format="text-events",
             decoder="lazystore.text-events/1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -111,59 +111,81 @@ def find_text_layout(head: bytes, size: int, name: str, options: Mapping[str, An
     """
     if not looks_like_text(head):
         return None
-    offset = 3 if head.startswith(b"\xef\xbb\xbf") else 0
-    header: list[str] = []
-    names: Sequence[str] | None = None
-    has_names = False
-    sensor = None
-    rows: list[list[float]] = []
-    data_offset = -1
-    texts: list[list[str]] = []
-    while offset < len(head) and len(rows) < SAMPLE_ROWS:
-        end = head.find(b"\n", offset)
-        if end < 0 and len(head) < size:
-            break  # A line that the head cuts off.
-        end = len(head) if end < 0 else end
-        line = head[offset:end].decode("utf-8", "replace")
-        begin, offset = offset, end + 1
-        fields = split_fields(line)
-        if not fields:
-            continue
-        values = [_number(field) for field in fields]
-        if _is_comment(line) or None in values:
-            if rows and not _is_comment(line):
-                return None
-            if not rows:
-                header.append(line.strip())
-                names = _names_of(line) or names
-                has_names = has_names or not _is_comment(line)
-            continue
-        numbers = [value for value in values if value is not None]
-        if not rows and sensor is None and len(numbers) == 2 and min(numbers) >= 1:
-            sensor = (int(numbers[0]), int(numbers[1]))
-            header.append(line.strip())
-            continue
-        data_offset = begin if data_offset < 0 else data_offset
-        rows.append(numbers)
-        texts.append(fields)
-    if names is None and has_names and not options.get("columns"):
-        return None  # Columns with other names are something else, whatever their values.
-    width = min((len(row) for row in rows), default=0)
-    if width < 4 or any(len(row) != width for row in rows[:-1]):
+    sample = _take_sample(head, size)
+    told = bool(options.get("columns"))
+    if not sample.rows or len(sample.rows[0]) < 4:
         return None
-    sample = np.array([row[:width] for row in rows])
-    chosen = _choose_columns(sample, names, name, options)
+    if not told and sample.has_names and sample.names is None:
+        return None  # Columns with other names are something else, whatever their values.
+    if not told and sample.has_other_lines and len(sample.rows) < CERTAIN_ROWS:
+        return None
+    chosen = _choose_columns(np.array(sample.rows), sample.names, name, options)
     if chosen is None:
         return None
     columns, columns_from, unit_in_name = chosen
     unit, unit_from = "us", "assumed"
-    if any(set(fields[columns["t"]].lower()) & {".", "e"} for fields in texts):
+    if any(set(fields[columns["t"]].lower()) & {".", "e"} for fields in sample.texts):
         unit = "s"
     if unit_in_name:
         unit, unit_from = unit_in_name, "name"
     if options.get("time_unit"):
         unit, unit_from = options["time_unit"], "option"
-    return TextLayout(data_offset, columns, unit, unit_from, columns_from, tuple(header), sensor, len(rows))
+    return TextLayout(
+        sample.data_offset, columns, unit, unit_from, columns_from, tuple(sample.header), sample.sensor,
+        len(sample.rows),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Sample:
+    """The first lines of a file: what comes before the rows, and rows of one width."""
+
+    header: list[str] = field(default_factory=list)
+    names: Sequence[str] | None = None
+    has_names: bool = False
+    sensor: tuple[int, int] | None = None
+    data_offset: int = 0
+    rows: list[list[float]] = field(default_factory=list)
+    texts: list[list[str]] = field(default_factory=list)
+    has_other_lines: bool = False
+
+
+def _take_sample(head: bytes, size: int) -> _Sample:
+    sample = _Sample()
+    offset = 3 if head.startswith(b"\xef\xbb\xbf") else 0
+    while offset < len(head) and len(sample.rows) < SAMPLE_ROWS:
+        end = head.find(b"\n", offset)
+        is_open = end < 0
+        if is_open and len(head) < size:
+            break  # A line that the head cuts off.
+        end = len(head) if is_open else end
+        line = head[offset:end].decode("utf-8", "replace")
+        begin, offset = offset, end + 1
+        fields = split_fields(line)
+        numbers = [value for value in map(_number, fields) if value is not None]
+        if not fields or (sample.rows and _is_comment(line)):
+            continue
+        if sample.rows:
+            if len(numbers) != len(fields) or len(fields) != len(sample.rows[0]):
+                # The last line of a recording that was stopped may be anything.
+                sample.has_other_lines = not is_open
+                break
+        elif _is_comment(line) or len(numbers) != len(fields):
+            sample.header.append(line.strip())
+            sample.names = _names_of(line) or sample.names
+            sample.has_names = sample.has_names or not _is_comment(line)
+            continue
+        elif (
+            sample.sensor is None and len(numbers) == 2 and all(value in range(1, 65537) for value in numbers)
+        ):
+            sample.sensor = (int(numbers[0]), int(numbers[1]))
+            sample.header.append(line.strip())
+            continue
+        else:
+            sample.data_offset = begin
+        sample.rows.append(numbers)
+        sample.texts.append(fields)
+    return sample
 
 
 def _names_of(line: str) -> list[str] | None:

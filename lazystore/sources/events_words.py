@@ -20,9 +20,12 @@ from lazystore.sources.events_info import RecordingFacts
 # A block of 128 kB and the events from it stay in the second-level cache: 64 kB and 256 kB decode
 # within 5% of this, 1 MB a quarter slower.
 BLOCK_BYTES = 128 * 1024
-# Words whose type the format does not know are rare damage. Above this share the file is in
-# another encoding than its header says: any other one read as this one gives 30% and more.
-MAX_UNKNOWN_SHARE = 0.1
+# Words whose type the format does not know are rare damage. Above this share the file is in another
+# encoding or word order than its header says: read wrongly, EVT 3.0 gives 70% of them, 2.1 as 2.0 or
+# with its halves swapped 4-7%, 2.0 as 3.0 30%. (2.0 as 2.1 gives none: the header has to be right.)
+MAX_UNKNOWN_SHARE = 0.02
+# Below this number a share says nothing.
+FEW_UNKNOWN_WORDS = 16
 
 # "legacy" is a 64-bit word sent as two little-endian halves, the upper half first.
 WORD_ORDERS = ("little", "big", "legacy")
@@ -137,7 +140,7 @@ class WordDecoder:
         records = (self._offset - self._file.data_offset) // self._format.record_bytes
         unknown = int(self._state[layout.UNKNOWN_WORDS])
         dropped = int(self._state[layout.DROPPED_EVENTS])
-        if unknown > MAX_UNKNOWN_SHARE * records:
+        if unknown > max(FEW_UNKNOWN_WORDS, MAX_UNKNOWN_SHARE * records):
             raise SourceError(
                 f"{name!r}: {unknown} of {records} words are none of {self._format.title}; the file is in "
                 "another encoding or word order than its header says, or damaged; record or export it again"

@@ -1,0 +1,168 @@
+"""Metavision HDF5: the Event Compression Format against vectors by hand, a slow encoder, and junk."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lazystore.errors import SourceError
+from lazystore.sources import events_kernels_ecf as ecf
+from lazystore.sources.events_metavision import METAVISION
+from lazystore.testing import check_source
+from tests.sources.event_files import HEIGHT, METAVISION_EVENT, WIDTH, some_events, write_metavision
+from tests.sources.event_oracles import encode_ecf
+
+EVENTS = some_events(1000)
+
+
+def test_metavision_keeps_the_contract(tmp_path: Path) -> None:
+    """ECF chunks of all three packings, the last one shorter, decode to the events that went in."""
+    path = tmp_path / "a.hdf5"
+    write_metavision(path, EVENTS)
+    check_source(lambda: METAVISION.open(path, {})[0], EVENTS.columns, max_records=300)
+    with closing(METAVISION.open(path, {})[0]) as source:
+        side = {array.path: array.values.tolist() for array in source.info.side}
+        assert [side[f"triggers/{name}"] for name in ("t", "id", "p")] == [
+            list(c) for c in zip(*EVENTS.triggers, strict=True)
+        ]
+        assert source.info.item_attributes["sensor"] == [WIDTH, HEIGHT]
+        assert source.info.attributes["recorded"] == "2024-02-03 04:05:06"
+        again = pickle.loads(pickle.dumps(source))
+        np.testing.assert_array_equal(again.read(5, 900).columns["x"], EVENTS.x[5:900])
+        again.close()
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_metavision_without_ecf(tmp_path: Path, compression: str | None) -> None:
+    """The same rows stored plainly, or by another filter, read the same."""
+    rows = np.zeros(len(EVENTS), METAVISION_EVENT)
+    for name, values in EVENTS.columns.items():
+        rows[name] = values
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("CD/events", data=rows, chunks=(70,), compression=compression)
+    check_source(lambda: METAVISION.open(path, {})[0], EVENTS.columns, max_records=300)
+
+
+def decoded(data: bytes) -> list[tuple[int, int, int, int]]:
+    raw = np.frombuffer(data, np.uint8)
+    count = int(ecf.count_ecf(raw))
+    columns = [np.zeros(count, kind) for kind in ("i8", "u2", "u2", "u1")]
+    read = ecf.decode_ecf(raw, *columns)
+    assert read == len(data)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def u32(*values: int) -> bytes:
+    return np.array(values, "<u4").tobytes()
+
+
+def u16(*values: int) -> bytes:
+    return np.array(values, "<u2").tobytes()
+
+
+ECF_VECTORS = {
+    "one event, everything packed": (
+        u32(1 << 2 | 2) + (1000).to_bytes(8, "little") + bytes([0x01]) + u32(0x900B << 8, 0, 0),
+        [(1000, 5, 9, 1)],
+    ),
+    "steps below 15 and a run": (
+        u32(3 << 2 | 1) + bytes(8) + bytes([0x71, 0xE2]) + u16(4 << 5 | 3)
+        + u16((10 << 1 | 1) << 4 | (11 << 1) & 15, (11 << 1) >> 4 << 8 | (12 << 1 | 1) & 255, 0),
+        [(7, 10, 4, 1), (21, 11, 4, 0), (21, 12, 4, 1)],
+    ),
+    "a long step in parts of four bits, a run of 15 and more, masked columns": (
+        u32(18 << 2) + (5).to_bytes(8, "little") + bytes([0xF4, 0xF3, 0xF2, 0x0F, 18, 0])
+        + u16(2 << 5 | 18) + b"".join(u16(x << 5 | 31) for x in (0, 100, 200)) + bytes([0x80 | 18]),
+        [(5 + 0x234, first + step, 2, 1) for first in (0, 100, 200) for step in range(6)],
+    ),
+    "long runs of rows and polarities": (
+        u32(200 << 2) + bytes(8) + bytes([0x0F, 200, 0]) + u16(6 << 5 | 31, 200)
+        + u16(3 << 5) * 200 + bytes([127, 200, 0]),
+        [(0, 3, 6, 0)] * 200,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ECF_VECTORS)
+def test_ecf_vectors(case: str) -> None:
+    """Chunks put together by hand from the published layout."""
+    data, expected = ECF_VECTORS[case]
+    assert decoded(data) == expected
+
+
+@settings(max_examples=80)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from([0, 0, 0, 1, 14, 15, 16, 300, 1 << 40]),
+            st.integers(0, 2047),
+            st.sampled_from([0, 1, 1, 1, 2, 6]),
+            st.sampled_from([0, 0, 0, 1, 5]),
+            st.integers(0, 1),
+            st.sampled_from([1, 1, 2, 40, 140]),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    mode=st.sampled_from(["masked", "columns", "rows"]),
+)
+def test_ecf_round_trip(rows: list[tuple[int, int, int, int, int, int]], mode: str) -> None:
+    """Any sorted events, with runs and neighbours of every length, come back from each packing."""
+    events = []
+    t = x = y = 0
+    for step, jump, near, row, p, repeat in rows:
+        t, y = t + step, (y + row) % 2048
+        for _ in range(repeat):
+            x = (x + near) % 2048 if near else jump
+            events.append((t, x, y, p))
+    table = np.array(events, np.int64)
+    columns = {
+        name: table[:, at].astype(kind)
+        for at, (name, kind) in enumerate(zip("txyp", ("i8", "u2", "u2", "u1"), strict=True))
+    }
+    assert decoded(encode_ecf(**columns, mode=mode)) == events
+
+
+@settings(max_examples=150)
+@given(data=st.binary(min_size=4, max_size=120))
+def test_ecf_never_reads_beyond_a_chunk(data: bytes) -> None:
+    """Any bytes either decode within themselves or are refused."""
+    raw = np.frombuffer(data, np.uint8).copy()
+    raw[1:4] = 0
+    columns = [np.zeros(int(ecf.count_ecf(raw)), kind) for kind in ("i8", "u2", "u2", "u1")]
+    read = ecf.decode_ecf(raw, *columns)
+    assert read in (ecf.CUT_OFF, ecf.TOO_LONG_RUN, ecf.TOO_LARGE_STEP) or 0 < read <= len(data)
+
+
+ECF_DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "cut off": (
+        lambda data: data[: len(data) // 2],
+        r"on does not decode \(the chunk is cut off\)",
+    ),
+    "too few": (lambda data: u32(5 << 2) + data[4:], r"the chunk declares 5 events instead of 128"),
+    "too many": (lambda data: u32(1 << 31) + data[4:], r"the chunk declares \d+ events instead of 128"),
+    "a run too long": (
+        lambda data: data[:12] + b"\x0f\xff\xff" + data[12:],
+        r"a run goes past the chunk",
+    ),
+    "an endless step": (lambda data: data[:12] + b"\xff" * 20 + data[12:], r"a time step is too large"),
+}
+
+
+@pytest.mark.parametrize("case", ECF_DAMAGE)
+def test_damaged_ecf_chunks_are_named(tmp_path: Path, case: str) -> None:
+    """A chunk that does not decode is an error that says where and why."""
+    damage, message = ECF_DAMAGE[case]
+    path = tmp_path / "a.hdf5"
+    write_metavision(path, EVENTS, lambda **part: damage(encode_ecf(**part)))
+    with pytest.raises(SourceError, match=message):
+        METAVISION.open(path, {})
