@@ -200,7 +200,7 @@ def make_plan(
         names = ", ".join(identity.name for identity in info.identity)
         raise SourceError(f"{names} holds no records; there is nothing to convert")
     chunk, shard_records = layout(info.columns, settings)
-    preset = codec_of_preset(settings.codec or DEFAULT_CODEC)
+    preset = codec_of_preset(settings.codec or DEFAULT_CODEC, info.kind)
     trials = {column.name: choose_shuffle(preset, samples[column.name]) for column in info.columns}
     columns = tuple(
         _column_spec(column, chunk, shard_records, trials[column.name].codec) for column in info.columns

