@@ -114,6 +114,7 @@ class Events(ABC):
         -----
         Reads the chunks that the window touches, found in O(log n).
         """
+        region, sign = check_roi(roi), check_polarity(polarity)
         first = ticks_of_time(t0, unit, self.clock, "t0")
         last = ticks_of_time(t1, unit, self.clock, "t1")
         # An open end is the recording's own, so that the window's bounds mean something.
@@ -128,7 +129,7 @@ class Events(ABC):
                 OutsideRecordingWarning,
                 stacklevel=2,
             )
-        return self.select(first, last, check_roi(roi), check_polarity(polarity))
+        return self.select(first, last, region, sign)
 
     @property
     def duration_us(self) -> int:
