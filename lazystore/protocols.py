@@ -141,11 +141,15 @@ class SourceInfo:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Records [start, stop) of every column; `missing` lists the records the source lost."""
+    """Records [start, stop) of every column; `missing` lists the records the source lost.
+
+    `reasons` says why, by record, for those of `missing` where the source knows.
+    """
 
     start: int
     columns: Mapping[str, NDArray[Any]]
     missing: tuple[int, ...] = ()
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -132,6 +132,7 @@ class ConcatSource:
         """Records [start, stop), from as many of them as it takes."""
         pieces: list[Block] = []
         missing: list[int] = []
+        reasons: dict[int, str] = {}
         number = bisect_right(self._starts, start) - 1
         position = start
         while position < stop:
@@ -139,13 +140,14 @@ class ConcatSource:
             piece = self._sources[number].read(position - first, min(stop, last) - first)
             pieces.append(piece)
             missing += [record + first for record in piece.missing]
+            reasons |= {record + first: reason for record, reason in piece.reasons.items()}
             position = min(stop, last)
             number += 1
         if len(pieces) == 1:
-            return Block(start, pieces[0].columns, tuple(missing))
+            return Block(start, pieces[0].columns, tuple(missing), reasons)
         names = [column.name for column in self._info.columns]
         columns = {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in names}
-        return Block(start, columns, tuple(missing))
+        return Block(start, columns, tuple(missing), reasons)
 
     def close(self) -> None:
         """Release the files of all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,6 +14,22 @@ from lazystore.errors import SourceError
 # Decoders release the interpreter; beyond this many threads a disk is slower, not faster.
 MAX_THREADS = 8
 MAX_LISTED_FAILURES = 5
+
+
+def reason_of(error: Exception) -> str:
+    """One line that says what a decoder did not like."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def describe_lost(what: str, lost: Mapping[str, str]) -> str:
+    """One line about lost frames: how many, and the first few with their reasons.
+
+    >>> describe_lost("of 9 images", {"a.png": "cut"})
+    '1 of 9 images cannot be read and are marked as missing: a.png (cut)'
+    """
+    named = "; ".join(f"{name} ({reason})" for name, reason in list(lost.items())[:MAX_LISTED_FAILURES])
+    more = f"; and {len(lost) - MAX_LISTED_FAILURES} more" if len(lost) > MAX_LISTED_FAILURES else ""
+    return f"{len(lost)} {what} cannot be read and are marked as missing: {named}{more}"
 
 
 class FrameDecoder:
@@ -37,16 +53,16 @@ class FrameDecoder:
 
     @property
     def failures(self) -> dict[int, str]:
-        """Frame index -> why it was lost, as far as frames were read."""
+        """Frame index -> why it is lost, as far as is known; its owner may add to it."""
         return self._failures
 
-    def decode_into(self, target: NDArray[Any], frame_indices: Iterable[int]) -> list[int]:
+    def decode_into(self, target: NDArray[Any], frame_indices: Iterable[int]) -> dict[int, str]:
         """Fill ``target[i]`` with the i-th of the frames; those that are lost become 0.
 
         Returns
         -------
-        list of int
-            The positions in `target` that were lost, ascending.
+        dict
+            Position in `target` -> why it was lost, ascending.
 
         Raises
         ------
@@ -54,7 +70,7 @@ class FrameDecoder:
             If the system cannot read a file that was there.
         """
 
-        def work(pair: tuple[int, int]) -> int | None:
+        def work(pair: tuple[int, int]) -> str | None:
             position, frame_index = pair
             reason = self._failures.get(frame_index)
             if reason is None:
@@ -68,25 +84,13 @@ class FrameDecoder:
                         raise SourceError(
                             f"frame {frame_index} cannot be read: {error}; bring the file or the disk back"
                         ) from error
-                    self._failures[frame_index] = f"{type(error).__name__}: {error}".splitlines()[0]
+                    reason = self._failures[frame_index] = reason_of(error)
             target[position] = 0
-            return position
+            return reason
 
         pairs = list(enumerate(frame_indices))
-        if len(pairs) == 1:
-            lost = [work(pairs[0])]
-        else:
-            lost = list(self._threads().map(work, pairs))
-        return [position for position in lost if position is not None]
-
-    def problems(self, what: str, name_of: Callable[[int], str]) -> tuple[str, ...]:
-        """One line about the frames lost so far, none if there are none."""
-        if not self._failures:
-            return ()
-        listed = sorted(self._failures)[:MAX_LISTED_FAILURES]
-        named = "; ".join(f"{name_of(index)} ({self._failures[index]})" for index in listed)
-        more = f"; and {len(self._failures) - len(listed)} more" if len(self._failures) > len(listed) else ""
-        return (f"{len(self._failures)} {what} cannot be read and are marked as missing: {named}{more}",)
+        reasons = [work(pairs[0])] if len(pairs) == 1 else list(self._threads().map(work, pairs))
+        return {position: reason for position, reason in enumerate(reasons) if reason is not None}
 
     def close(self) -> None:
         """End the threads; a later call starts new ones."""

@@ -6,7 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from lazystore.errors import SourceError
 from lazystore.protocols import Block, Column, Recognition, Source, SourceInfo
 from lazystore.schema import JSON
 from lazystore.sources.concat import ConcatSource
-from lazystore.sources.decoding import MAX_THREADS, FrameDecoder
+from lazystore.sources.decoding import MAX_THREADS, FrameDecoder, describe_lost, reason_of
 from lazystore.sources.frames import RATE_OPTION, check_storable, even_ticks
 from lazystore.sources.identity import identify_files
 from lazystore.sources.naming import natural_sorted
@@ -145,6 +145,7 @@ class ImageSource:
             "last_file": self._paths[-1].name,
             "n_files": len(self._paths),
         }
+        lost = {self._paths[index].name: reason for index, reason in sorted(self._decoder.failures.items())}
         self._info = SourceInfo(
             kind="stack",
             format=f"images/{_family(self._paths[0])[1:]}",
@@ -152,22 +153,24 @@ class ImageSource:
             identity=(identify_files(name, self._paths),),
             ticks=even_ticks(rate_hz),
             attributes=facts,
+            problems=(describe_lost(f"of {len(self._paths)} images", lost),) if lost else (),
         )
 
     @property
     def info(self) -> SourceInfo:
-        """What the images are; `problems` grows when files turn out to be damaged."""
-        problems = self._decoder.problems(
-            f"of {len(self._paths)} images", lambda index: repr(self._paths[index].name)
-        )
-        return self._info if not problems else replace(self._info, problems=problems)
+        """What the images are."""
+        return self._info
 
     def read(self, start: int, stop: int) -> Block:
         """Images [start, stop); those that cannot be read are zeros and `missing`."""
         column = self._info.columns[0]
         values = np.empty((stop - start, *column.shape[1:]), column.dtype)
         lost = self._decoder.decode_into(values, range(start, stop))
-        return Block(start, {"data": values}, tuple(start + position for position in lost))
+        reasons = {
+            start + position: f"{self._paths[start + position].name}: {reason}"
+            for position, reason in lost.items()
+        }
+        return Block(start, {"data": values}, tuple(reasons), reasons)
 
     def close(self) -> None:
         """End the threads."""
@@ -183,7 +186,7 @@ class ImageSource:
             except (MemoryError, ImportError):
                 raise
             except Exception as error:  # Image libraries raise anything on damaged files.
-                self._decoder.failures[index] = f"{type(error).__name__}: {error}".splitlines()[0]
+                self._decoder.failures[index] = reason_of(error)
                 continue
             self._shape, self._dtype = image.shape, image.dtype
             return index
@@ -222,7 +225,7 @@ def _read_headers(paths: Sequence[Path], failures: dict[int, str]) -> list[_Head
         except (MemoryError, ImportError):
             raise
         except Exception as error:  # Image libraries raise anything on damaged files.
-            failures[index] = f"{type(error).__name__}: {error}".splitlines()[0]
+            failures[index] = reason_of(error)
             return None
 
     with ThreadPoolExecutor(MAX_THREADS, "lazystore-headers") as pool:

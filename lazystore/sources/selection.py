@@ -204,7 +204,12 @@ class SelectedSource:
         if every == 1:
             block = self._source.read(first, last)
             columns = {name: self._cut(name, values) for name, values in block.columns.items()}
-            return Block(start, columns, tuple(record - self._start for record in block.missing))
+            return Block(
+                start,
+                columns,
+                tuple(record - self._start for record in block.missing),
+                {record - self._start: reason for record, reason in block.reasons.items()},
+            )
         return self._read_strided(start, stop)
 
     def close(self) -> None:
@@ -220,7 +225,7 @@ class SelectedSource:
             column.name: np.empty((stop - start, *column.shape[1:]), column.dtype)
             for column in self._info.columns
         }
-        missing: list[int] = []
+        missing: dict[int, str | None] = {}
         # Pieces of at most as many source records as the block has, so that memory at most doubles.
         through = self._every <= _MAX_STRIDE_READ_THROUGH
         count = max(1, (stop - start) // self._every) if through else 1
@@ -233,12 +238,13 @@ class SelectedSource:
                 columns[name][first - start : last - start] = values[
                     (slice(None, None, self._every), *window)
                 ]
-            missing += [
-                (record - self._start) // self._every
+            missing |= {
+                (record - self._start) // self._every: block.reasons.get(record)
                 for record in block.missing
                 if (record - self._start) % self._every == 0
-            ]
-        return Block(start, columns, tuple(missing))
+            }
+        reasons = {record: reason for record, reason in missing.items() if reason is not None}
+        return Block(start, columns, tuple(missing), reasons)
 
 
 def with_selection(attributes: Mapping[str, JSON], selection: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -7,7 +7,6 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -143,6 +142,11 @@ class TiffSource:
         self._stored_dtype = dtype.newbyteorder(self._tiff.byteorder)
         if self._offset is not None:
             self._bytes = FileBytes(path, self._offset)
+            whole = max(0, self._file_bytes - self._offset) // self._page_bytes
+            if whole < self._n_pages:
+                self._remarks.append(
+                    f"the file is cut: it holds {whole} of {self._n_pages} pages, the others are missing"
+                )
         column = Column("data", self._layout.dims, self._layout.shape, dtype.newbyteorder("="))
         others = [f"{s.axes} {s.shape} {s.dtype}" for s in self._tiff.series if s is not series]
         attributes: dict[str, JSON] = {"axes": axes, "series": self._tiff.series.index(series)}
@@ -160,9 +164,8 @@ class TiffSource:
 
     @property
     def info(self) -> SourceInfo:
-        """What the series is; `problems` grows when pages turn out to be unreadable."""
-        lost = self._decoder.problems(f"of {self._n_pages} pages", lambda page: f"page {page}")
-        return self._info if not lost else replace(self._info, problems=(*self._info.problems, *lost))
+        """What the series is."""
+        return self._info
 
     def read(self, start: int, stop: int) -> Block:
         """Records [start, stop); pages that cannot be read are zeros and `missing`."""
@@ -175,8 +178,11 @@ class TiffSource:
             self._bytes.read_into(int(pages[0, 0]) * self._page_bytes, bytes_of(raw))
             return Block(start, {"data": self._layout.arrange(to_native(raw).reshape(values.shape))})
         lost = self._decoder.decode_into(flat, map(int, pages.reshape(-1)))
-        missing = sorted({start + position // pages.shape[1] for position in lost})
-        return Block(start, {"data": self._layout.arrange(values)}, tuple(missing))
+        reasons = {
+            start + position // pages.shape[1]: f"page {int(pages.flat[position])}: {reason}"
+            for position, reason in lost.items()
+        }
+        return Block(start, {"data": self._layout.arrange(values)}, tuple(reasons), reasons)
 
     def close(self) -> None:
         """End the threads and release the files."""
