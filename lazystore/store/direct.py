@@ -217,21 +217,23 @@ def read_array(reader: Any, max_bytes: int = MAX_COORDINATE_BYTES) -> NDArray[An
         As `read_chunk`.
     """
     spec: ArraySpec = reader.spec
-    if spec.nbytes > max_bytes:
+    n_bytes = math.prod(spec.shape) * 4 if spec.is_text else spec.nbytes
+    if n_bytes > max_bytes:
         raise HostileStoreError(
-            f"array {spec.path!r} declares {spec.nbytes} bytes where at most {max_bytes} are read whole; "
+            f"array {spec.path!r} declares {n_bytes} bytes where at most {max_bytes} are read whole; "
             "read parts of it instead"
         )
     grid = grid_shape(spec.shape, spec.chunks)
     if math.prod(grid) == 1:
         chunk: NDArray[Any] = reader.read_chunk((0,) * len(grid))
         return chunk
-    values = np.empty(spec.shape, spec.dtype)
+    # Text has no width before it is read.
+    values = np.empty(spec.shape, object if spec.is_text else spec.dtype)
     # In batches, so that neighbours share reads without all payloads being held at once.
     for batch in itertools.batched(itertools.product(*map(range, grid)), 64):
         for chunk_index, chunk in zip(batch, reader.read_chunks(batch), strict=True):
             values[chunk_region(chunk_index, spec.chunks, spec.shape)] = chunk
-    return values
+    return _as_text(values, spec.path) if spec.is_text else values
 
 
 def read_text(location: Location, prefix: str, spec: ArraySpec) -> NDArray[np.str_]:
@@ -272,10 +274,14 @@ def read_text(location: Location, prefix: str, spec: ArraySpec) -> NDArray[np.st
             texts[region] = np.array(chunk, object).reshape(spec.chunks)[inside]
     finally:
         payloads.close()
+    return _as_text(texts, prefix)
+
+
+def _as_text(texts: NDArray[Any], name: str) -> NDArray[np.str_]:
     longest = max(map(len, texts.ravel()), default=0)
-    if n_texts * longest * 4 > MAX_COORDINATE_BYTES:
+    if texts.size * longest * 4 > MAX_COORDINATE_BYTES:
         raise HostileStoreError(
-            f"text array {prefix!r} holds {n_texts} texts of up to {longest} characters; together they "
+            f"text array {name!r} holds {texts.size} texts of up to {longest} characters; together they "
             f"would take more than {MAX_COORDINATE_BYTES} bytes"
         )
     return texts.astype(f"U{max(1, longest)}")

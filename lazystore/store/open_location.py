@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from lazystore.errors import UsageError
 from lazystore.store.location import LocalLocation, Location
+from lazystore.store.remote import ObjectLocation
 
 # A scheme has two letters or more: `C:\data` is a drive.
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+(?=:)")
@@ -39,8 +40,6 @@ def open_location(store: Any, storage_options: Mapping[str, Any] | None = None) 
     if isinstance(store, str):
         scheme = _scheme_of(store)
         if scheme not in (None, "file"):
-            from lazystore.store.remote import ObjectLocation
-
             return ObjectLocation(store, storage_options)
         if storage_options:
             raise UsageError(f"storage_options are for remote stores; {store!r} is on a disk, leave them out")

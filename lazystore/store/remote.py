@@ -157,6 +157,15 @@ class ObjectLocation:
         except Exception as error:
             raise _as_store_error(error, self._url, prefix) from None
 
+    def folders(self, prefix: str) -> set[str]:
+        """Names one level below a folder's key that have something below them."""
+        if self._url.startswith("http"):
+            raise StoreError(
+                f"{self._url} is a web server, which cannot list its folders; use s3:// or gs://"
+            )
+        found = self._request(lambda client: _obstore().list_with_delimiter(client, prefix or None), prefix)
+        return {str(path).rstrip("/").rsplit("/", 1)[-1] for path in found["common_prefixes"]}
+
     # --- writing --------------------------------------------------------------------------------
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
 from lazystore.errors import DamagedStoreError, StoreError
 
 
@@ -23,7 +27,7 @@ class ZarrStoreLocation:
     Pickles where the store does.
     """
 
-    def __init__(self, store: Any) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     @property
@@ -34,8 +38,6 @@ class ZarrStoreLocation:
         return f"ZarrStoreLocation({self._store!r})"
 
     def _get(self, key: str, byte_range: Any = None) -> bytes:
-        from zarr.core.buffer import default_buffer_prototype
-        from zarr.core.sync import sync
 
         value = sync(self._store.get(key, default_buffer_prototype(), byte_range))
         if value is None:
@@ -48,7 +50,6 @@ class ZarrStoreLocation:
         return self._get(key)
 
     def read_range(self, key: str, offset: int, length: int) -> bytes:
-        from zarr.abc.store import RangeByteRequest
 
         size = self.size(key)
         if length <= 0 or offset >= size:
@@ -56,18 +57,14 @@ class ZarrStoreLocation:
         return self._get(key, RangeByteRequest(offset, min(size, offset + length)))
 
     def read_tail(self, key: str, length: int) -> bytes:
-        from zarr.abc.store import SuffixByteRequest
 
         return self._get(key, SuffixByteRequest(length)) if length > 0 else b""
 
     def size(self, key: str) -> int:
-        from zarr.core.sync import sync
 
         return int(sync(self._store.getsize(key)))
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
-        from zarr.core.buffer import default_buffer_prototype
-        from zarr.core.sync import sync
 
         if self._store.read_only:
             raise StoreError(f"{self.url} is open for reading only; open it in another mode to write {key!r}")
@@ -75,7 +72,6 @@ class ZarrStoreLocation:
         sync(self._store.set(key, value))
 
     def delete(self, key: str) -> None:
-        from zarr.core.sync import sync
 
         if self._store.read_only:
             raise StoreError(
@@ -84,9 +80,16 @@ class ZarrStoreLocation:
         sync(self._store.delete(key))
 
     def list(self, prefix: str = "") -> Iterator[str]:
-        from zarr.core.sync import sync
 
         async def collect() -> list[str]:
             return [key async for key in self._store.list_prefix(prefix)]
 
         yield from sorted(sync(collect()))
+
+    def folders(self, prefix: str) -> set[str]:
+        """Names one level below a folder's key; plain keys may be among them."""
+
+        async def collect() -> set[str]:
+            return {name.rstrip("/") async for name in self._store.list_dir(prefix)}
+
+        return sync(collect())
