@@ -1,7 +1,8 @@
 """Where playback is going: pure functions of the chunks that were demanded lately, and when.
 
 Everything counts in chunks along axis 0. A history is a list of (monotonic seconds, chunk number),
-oldest first, one entry for each change of chunk; older entries may hold turning points only.
+oldest first, one entry for each change of chunk; of older ones only changes of direction may be left,
+each with the demand before it and the one after.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ JUMP_FACTOR = 4
 JUMP_CHUNKS = 8
 # What a prediction may cost grows with its evidence: 2, 4, 8, … chunks after 1, 2, 3, … steps one way.
 MAX_DOUBLINGS = 12
+STEADY_RUN = 3
 # Chunks that playback will need within this time are urgent; what lies beyond is for idle threads.
 HORIZON_S = 2.0
 # Nothing is known to have an end: a few chunks of the start are worth having when the end comes near.
@@ -46,6 +48,8 @@ class Motion:
         Steps in this direction without a jump, ≥ 0; the evidence.
     loop
         First and last chunk of what is played over and over, or None.
+    swings
+        Whether it came this way by turning round, as in scrubbing, and not by a jump.
     """
 
     position: int
@@ -54,6 +58,16 @@ class Motion:
     chunks_per_s: float = 0.0
     run: int = 0
     loop: tuple[int, int] | None = None
+    swings: bool = False
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether it says what will be needed last.
+
+        A few steps happen by chance. Of a playhead that swings the best guess is that it turns again,
+        and then least-recently-used is the best there is.
+        """
+        return self.stride != 0 and (self.loop is not None or (self.run >= STEADY_RUN and not self.swings))
 
     @property
     def is_regular(self) -> bool:
@@ -72,7 +86,7 @@ def motion_of(history: History, n_chunks: int) -> Motion | None:
         Chunks along the axis, > 0.
 
     >>> motion_of([(0.0, 4), (0.5, 5), (1.0, 6)], 100)
-    Motion(position=6, stride=1, least_stride=1, chunks_per_s=2.0, run=2, loop=None)
+    Motion(position=6, stride=1, least_stride=1, chunks_per_s=2.0, run=2, loop=None, swings=False)
     """
     if not history:
         return None
@@ -93,14 +107,16 @@ def motion_of(history: History, n_chunks: int) -> Motion | None:
     recent = run[-RECENT_STEPS:]
     lengths = [abs(length) for length, _ in recent]
     seconds = sum(seconds for _, seconds in recent)
-    stride = math.copysign(median(lengths), recent[-1][0])
+    stride = round(math.copysign(median(lengths), recent[-1][0]))
+    speed = sum(lengths) / seconds if seconds > 0 else math.inf
     return Motion(
         position=position,
-        stride=round(stride),
+        stride=stride,
         least_stride=min(lengths),
-        chunks_per_s=sum(lengths) / seconds if seconds > 0 else math.inf,
+        chunks_per_s=speed,
         run=evidence,
-        loop=_loop_of(history, round(stride), n_chunks),
+        loop=_loop_of(history, stride, n_chunks),
+        swings=_has_turned(steps, stride),
     )
 
 
@@ -125,6 +141,16 @@ def _is_jump(length: int, usual: float) -> bool:
     return abs(length) > max(JUMP_FACTOR * usual, JUMP_CHUNKS)
 
 
+def _has_turned(steps: Sequence[tuple[int, float]], stride: int) -> bool:
+    """Whether the last change of direction was a turn: a short step one way, then a short one back."""
+    after = 0
+    for length, _ in reversed(steps):
+        if length * stride < 0:
+            return not _is_jump(length, abs(stride)) and not _is_jump(after, abs(stride))
+        after = length
+    return False
+
+
 def _loop_of(history: History, stride: int, n_chunks: int) -> tuple[int, int] | None:
     """The stretch that is played over and over.
 
@@ -134,10 +160,14 @@ def _loop_of(history: History, stride: int, n_chunks: int) -> tuple[int, int] | 
     if not stride:
         return None
     reach = 2 * abs(stride) + 1
+    numbers = [number for _, number in history]
+    # The step into a return goes with the direction; otherwise it is what is left of a run the other way.
     returns = [
         (before, after)
-        for (_, before), (_, after) in pairwise(history)
-        if (after - before) * stride < 0 and abs(after - before) > max(JUMP_CHUNKS, JUMP_FACTOR * abs(stride))
+        for previous, before, after in zip(numbers, numbers[1:], numbers[2:], strict=False)
+        if (after - before) * stride < 0
+        and _is_jump(after - before, abs(stride))
+        and (before - previous) * stride > 0
     ]
     if not returns:
         return None

@@ -140,20 +140,12 @@ class Shelf:
             self._motion = self.playhead.motion(self.n_chunks)
         return self._motion
 
-    def score(self, index: ChunkIndex, now: float) -> float:
-        """Seconds until a chunk will probably be used."""
-        motion = self.motion()
-        if motion is None or not motion.stride:
-            entry = self.entries.get(index)
-            return now - entry.used if entry is not None else 0.0
-        return seconds_until_use(index[0], motion, now - self.playhead.last_s)
-
     def worst(self, now: float) -> tuple[float, ChunkIndex] | None:
         """The chunk that will be used last, and in how many seconds; None where there is none."""
         if not self.entries:
             return None
         motion = self.motion()
-        if motion is not None and motion.stride:
+        if motion is not None and motion.is_steady:
             index = last_needed(self._sorted, motion)
             return seconds_until_use(index[0], motion, now - self.playhead.last_s), index
         while True:
