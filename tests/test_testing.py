@@ -147,6 +147,16 @@ class MissingOutside(Mutant):
         return replace(super().read(start, stop), missing=(99,))
 
 
+class ReasonWithoutLoss(Mutant):
+    def read(self, start: int, stop: int) -> Block:
+        return replace(super().read(start, stop), reasons={start: "corrupt packet"})
+
+
+class LongReason(Mutant):
+    def read(self, start: int, stop: int) -> Block:
+        return replace(super().read(start, stop), missing=(start,), reasons={start: "corrupt\npacket"})
+
+
 class MissingDisordered(Mutant):
     def read(self, start: int, stop: int) -> Block:
         return replace(super().read(start, stop), missing=(start + 1, start) if stop - start > 1 else ())
@@ -209,6 +219,8 @@ BROKEN_SOURCES: list[tuple[type[Mutant], str]] = [
     (GivesItsOwn, "writing into what was read changes 'data'"),
     (ReusesItsBuffer, "a later read changes 'data' of an earlier one|differs"),
     (MissingOutside, r"lists missing records outside itself: \[99\]"),
+    (ReasonWithoutLoss, "says why record 0 is missing, but does not list it"),
+    (LongReason, "gives a reason of more than one line"),
     (MissingDisordered, "lists missing records out of order"),
     (MissingDependsOnWindow, r"misses \(\d+,\), but read\(0, 25\) misses \(\) there"),
     (SharedState, "of the first of two open sources: column 'data' differs"),

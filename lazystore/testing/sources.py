@@ -162,6 +162,9 @@ def _checked_block(source: Source, start: int, stop: int) -> Block:
     require(missing == sorted(set(missing)), f"{where} lists missing records out of order: {missing}")
     inside = all(start <= record < stop for record in missing)
     require(inside, f"{where} lists missing records outside itself: {missing}")
+    for record, reason in block.reasons.items():
+        require(record in missing, f"{where} says why record {record} is missing, but does not list it")
+        require("\n" not in reason, f"{where} gives a reason of more than one line: {reason!r}")
     return block
 
 
