@@ -169,6 +169,10 @@ class SelectedSource:
             raise UsageError(
                 f"crop={crop!r} needs frames with y and x, but {name!r} is {info.columns[0].dims}"
             )
+        if crop is not None and "geometry" in info.item_attributes:
+            raise UsageError(
+                f"crop={crop!r} would leave part of the environment of {name!r}; leave crop or env out"
+            )
         columns = [
             replace(
                 column, shape=(self._length, *_window_shape(column.shape[1:], self._windows[column.name]))

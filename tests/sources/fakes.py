@@ -57,7 +57,9 @@ class FakeSource:
         assert 0 <= start < stop <= self.info.length
         self.reads.append((start, stop))
         columns = {key: values[start:stop].copy() for key, values in self.columns.items()}
-        return Block(start, columns, tuple(index for index in self.missing if start <= index < stop))
+        missing = tuple(index for index in self.missing if start <= index < stop)
+        # Every second one has a reason, as where a source does not know why.
+        return Block(start, columns, missing, {index: f"lost {index}" for index in missing if index % 2})
 
     def close(self) -> None:
         self.is_closed = True

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.protocols import Source
+from lazystore.testing.sources import check_source_info
 
 
 def check_reads(source: Source, expected: NDArray[Any], *, n_reads: int = 25, seed: int = 0) -> None:
     """Column `data` of a source equals `expected`, read whole, in order, and at random."""
     info = source.info
+    check_source_info(info)
     column = info.columns[0]
     assert (column.name, column.shape, column.dtype) == ("data", expected.shape, expected.dtype)
     assert len(column.dims) == len(column.shape)

@@ -122,7 +122,7 @@ def test_a_source_is_cast_block_by_block() -> None:
         "keep_bits": 7,
     }
     block = source.read(2, 5)
-    assert block.missing == (3,)
+    assert (block.missing, block.reasons) == ((3,), {3: "lost 3"})
     expected = round_mantissa(inner.columns["data"][2:5].astype("f4"), 7)
     np.testing.assert_array_equal(block.columns["data"], expected)
     source.close()

@@ -25,15 +25,18 @@ def seconds(ticks: Ticks, length: int) -> list[Fraction]:
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5), data=st.data())
 def test_joined_reads_equal_a_concatenation(lengths: list[int], data: st.DataObject) -> None:
     """Reads across any number of borders equal np.concatenate, missing records at their new places."""
-    parts, expected_missing, offset = [], [], 0
+    parts, expected_missing, reasons, offset = [], [], {}, 0
     for length in lengths:
         missing = data.draw(st.lists(st.integers(0, length - 1), max_size=2, unique=True).map(sorted))
         parts.append(stack(length, ticks=Ticks(Fraction(1, 30)), missing=missing))
         expected_missing += [offset + index for index in missing]
+        reasons |= {offset + index: f"lost {index}" for index in missing if index % 2}
         offset += length
     expected = np.concatenate([part.columns["data"] for part in parts])
     source = ConcatSource(parts)
-    assert source.read(0, offset).missing == tuple(expected_missing)
+    whole = source.read(0, offset)
+    assert whole.missing == tuple(expected_missing)
+    assert whole.reasons == reasons
     check_reads(source, expected, n_reads=8)
     assert all(part.is_closed for part in parts)
 

@@ -101,7 +101,7 @@ def test_a_ragged_folder_is_refused_when_it_is_opened(tmp_path: Path, odd: np.nd
     assert source.read(0, 12).missing == (2, 10)
     assert source.read(3, 11).missing == (10,)
     assert (
-        "2 of 12 images cannot be read and are marked as missing: 'frame_2.png' (it is"
+        "2 of 12 images cannot be read and are marked as missing: frame_2.png (it is"
         in source.info.problems[0]
     )
     source.close()
@@ -122,10 +122,11 @@ def test_damaged_images_are_missing_and_named(tmp_path: Path) -> None:
         good = [1, 2, 4, 6, 7, 8]
         np.testing.assert_array_equal(block.columns["data"][good], frames[good])
         assert not block.columns["data"][[0, 3, 5]].any()
+    assert block.reasons[0].startswith("frame_0.png: UnidentifiedImageError")
+    assert "truncated" in block.reasons[5]
     (problem,) = source.info.problems
-    assert "3 of 9 images cannot be read" in problem
-    for name in ("frame_0.png", "frame_3.png", "frame_5.png"):
-        assert name in problem
+    assert "2 of 9 images cannot be read and are marked as missing: frame_0.png (" in problem
+    assert "frame_3.png (" in problem
     source.close()
 
 
@@ -144,8 +145,8 @@ def test_an_image_that_decodes_to_another_shape_is_missing(tmp_path: Path) -> No
     paths = write(tmp_path / "f", np.ones((4, 4, 5), "u1"))
     source = open_sources(tmp_path / "f")[0]
     iio.imwrite(paths[2], np.zeros((9, 9), "u1"))
-    assert source.read(0, 4).missing == (2,)
-    assert r"decodes to (9, 9) uint8, not (4, 5) uint8" in source.info.problems[0]
+    reasons = source.read(0, 4).reasons
+    assert reasons == {2: "frame_2.png: ValueError: decodes to (9, 9) uint8, not (4, 5) uint8"}
     source.close()
 
 

@@ -43,7 +43,7 @@ def test_a_small_window_still_gives_every_record(tmp_path: Path, monkeypatch: py
 def test_times_in_the_archive_are_used(tmp_path: Path) -> None:
     """An array called `times` with one value a record gives the ticks; a rate given overrides it."""
     times = np.array([0.5, 0.75, 1.5])
-    path = save(tmp_path / "a.npz", fields=np.zeros((3, 4)), times=times)
+    path = save(tmp_path / "a.npz", fields=np.zeros((3, 6)), times=times)
     ticks = open_sources(path)[0].info.ticks
     assert ticks is not None
     assert ticks.values is not None
@@ -55,7 +55,7 @@ def test_times_in_the_archive_are_used(tmp_path: Path) -> None:
 
 def test_times_named_by_option_must_fit(tmp_path: Path) -> None:
     """Times that were asked for and do not fit are an error with both counts."""
-    path = save(tmp_path / "a.npz", fields=np.zeros((3, 4)), short=np.zeros(2))
+    path = save(tmp_path / "a.npz", fields=np.zeros((3, 6)), short=np.zeros(2))
     with pytest.raises(
         SourceError, match=r"times 'short' of 'a.npz' have shape \(2,\).* there are 3 records"
     ):
@@ -66,8 +66,8 @@ def test_times_named_by_option_must_fit(tmp_path: Path) -> None:
 
 def test_the_recording_is_named_where_it_is_not_obvious(tmp_path: Path) -> None:
     """Two candidates are listed; the option chooses; a wrong name is told."""
-    path = save(tmp_path / "a.npz", left=np.zeros((3, 4)), right=np.ones((5, 4)))
-    with pytest.raises(SourceError, match=r"it has: left \(3, 4\) float64, right .* option array=NAME"):
+    path = save(tmp_path / "a.npz", left=np.zeros((3, 6)), right=np.ones((5, 6)))
+    with pytest.raises(SourceError, match=r"it has: left \(3, 6\) float64, right .* option array=NAME"):
         open_sources(path, format="npz")
     assert open_sources(path, format="npz", options={"array": "right"})[0].info.length == 5
     with pytest.raises(SourceError, match="has no array 'up'; it has: left"):
@@ -76,7 +76,7 @@ def test_the_recording_is_named_where_it_is_not_obvious(tmp_path: Path) -> None:
 
 def test_a_usual_name_wins(tmp_path: Path) -> None:
     """Of several arrays, the only one called like a recording is taken."""
-    path = save(tmp_path / "a.npz", fields=np.zeros((3, 4)), occupancy=np.zeros((20, 20)))
+    path = save(tmp_path / "a.npz", fields=np.zeros((3, 6)), occupancy=np.zeros((20, 20)))
     assert recognise(path) == ("npz", "field")
     assert open_sources(path)[0].info.attributes["array"] == "fields"
 
@@ -121,13 +121,13 @@ def test_a_cut_archive_is_an_error(tmp_path: Path) -> None:
 
 def test_objects_in_an_archive_are_left_out(tmp_path: Path) -> None:
     """A pickled member is never loaded, and does not disturb the others."""
-    path = save(tmp_path / "a.npz", fields=np.zeros((3, 4)), notes=np.array([{}], dtype=object))
-    assert open_sources(path)[0].info.columns[0].shape == (3, 4)
+    path = save(tmp_path / "a.npz", fields=np.zeros((3, 6)), notes=np.array([{}], dtype=object))
+    assert open_sources(path)[0].info.columns[0].shape == (3, 6)
 
 
 def test_times_that_are_a_recording_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are held whole, so their size has a limit."""
     monkeypatch.setattr("lazystore.sources.npz._MAX_TIMES_BYTES", 100)
-    path = save(tmp_path / "a.npz", fields=np.zeros((30, 4)), times=np.arange(30.0))
+    path = save(tmp_path / "a.npz", fields=np.zeros((30, 6)), times=np.arange(30.0))
     with pytest.raises(SourceError, match="take 240 bytes; too many to be times"):
         open_sources(path)

@@ -53,6 +53,7 @@ def test_a_selection_is_what_slicing_gives(data: st.DataObject) -> None:
     )
     block = source.read(0, len(chosen))
     assert block.missing == tuple(i for i, record in enumerate(chosen) if record in missing)
+    assert block.reasons == {i: f"lost {chosen[i]}" for i in block.missing if chosen[i] % 2}
     check_reads(source, np.ascontiguousarray(expected), n_reads=6)
     assert inner.is_closed
 
@@ -172,6 +173,15 @@ def test_a_crop_needs_pixels() -> None:
     """Fields over bins have no y and x."""
     field = FakeSource("field", {"data": np.zeros((5, 3))}, ticks=VIDEO)
     with pytest.raises(UsageError, match=r"crop=\(0, 1, 0, 1\) needs frames with y and x, but 'fake' is"):
+        SelectedSource(field, crop=(0, 1, 0, 1))
+
+
+def test_a_crop_does_not_fit_an_environment() -> None:
+    """A field that knows its bins is not cut, because the bins would no longer be its own."""
+    field = stack(ticks=VIDEO, item_attributes={"geometry": {}})
+    with pytest.raises(
+        UsageError, match="would leave part of the environment of 'fake'; leave crop or env out"
+    ):
         SelectedSource(field, crop=(0, 1, 0, 1))
 
 

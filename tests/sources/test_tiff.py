@@ -218,10 +218,24 @@ def test_a_cut_file_gives_what_it_has(tmp_path: Path) -> None:
     assert block.missing == (7, 8, 9)
     np.testing.assert_array_equal(block.columns["data"][:7], array[:7])
     assert not block.columns["data"][7:].any()
-    assert (
-        "3 of 10 pages cannot be read and are marked as missing: page 7 (EOFError" in source.info.problems[-1]
-    )
+    assert block.reasons[7].startswith("page 7: EOFError: it ends at byte")
+    assert "the file is cut: it holds 7 of 10 pages, the others are missing" in source.info.problems
     source.close()
+
+
+def test_a_broken_chain_of_pages_is_told(tmp_path: Path) -> None:
+    """Where the tags of later pages are lost, the frames that are left come with a problem line."""
+    path = tmp_path / "a.tif"
+    array = frames(8, 5, 6)
+    with tifffile.TiffWriter(path) as writer:
+        for page in array:
+            writer.write(page, contiguous=False, metadata=None)
+    with tifffile.TiffFile(path) as tiff:
+        end = tiff.pages[5].offset
+    path.write_bytes(path.read_bytes()[:end])
+    source = open_one(path)
+    assert any("invalid page offset" in problem for problem in source.info.problems)
+    check_reads(source, array[:5])
 
 
 def test_a_damaged_page_is_missing(tmp_path: Path) -> None:
@@ -240,7 +254,8 @@ def test_a_damaged_page_is_missing(tmp_path: Path) -> None:
         block = source.read(3, 6)
         assert block.missing == (4,)
         np.testing.assert_array_equal(block.columns["data"][[0, 2]], array[[3, 5]])
-    assert "1 of 6 pages cannot be read and are marked as missing: page 4 (" in source.info.problems[0]
+        assert list(block.reasons) == [4]
+        assert block.reasons[4].startswith("page 4: ")
     source.close()
 
 
