@@ -25,10 +25,23 @@ IDLE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A chunk to read ahead, and in how many seconds playback will need it."""
+    """A chunk to read ahead, and in how many seconds playback will need it.
+
+    `seen_from` is the playhead's chunk when this was planned.
+    """
 
     chunk_index: ChunkIndex
     within_s: float
+    seen_from: int = -1
+
+    def is_passed(self, position: int) -> bool:
+        """Whether the playhead has gone over the chunk since.
+
+        >>> Job((7, 0), 0.1, seen_from=5).is_passed(6), Job((7, 0), 0.1, seen_from=5).is_passed(8)
+        (False, True)
+        """
+        number = self.chunk_index[0]
+        return (number - self.seen_from) * (number - position) <= 0
 
 
 @dataclass(slots=True)

@@ -280,7 +280,7 @@ class CachedReader:
         n_urgent = urgent_count(motion, numbers)
         jobs = [
             [
-                Job((number, *tail), seconds_until_use(number, motion))
+                Job((number, *tail), seconds_until_use(number, motion), motion.position)
                 for number in part
                 for tail in tails
                 if (number, *tail) not in self._entries
@@ -303,10 +303,13 @@ class CachedReader:
         with pool.lock:
             if not self.is_open:
                 return False
+            # A playhead that outruns the reading threads needs what is ahead of it now.
             loads = {
                 job.chunk_index: Load()
                 for job in jobs
-                if job.chunk_index not in shelf.entries and job.chunk_index not in shelf.loads
+                if job.chunk_index not in shelf.entries
+                and job.chunk_index not in shelf.loads
+                and not job.is_passed(self._playhead.last)
             }
             if not loads:
                 return True
