@@ -33,6 +33,7 @@ _OPTION_ALIASES = {"endpoint_url": "endpoint", "anon": "skip_signature", "region
 _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 # A metadata key that is not there is often the plain truth (is this a v2 or v3 store?), so fewer.
 _PAUSES_FOR_ABSENT_S = (0.05, 0.1)
+_INITIAL_BACKOFF_S = 0.05
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 _forked_after_use = False
@@ -262,7 +263,7 @@ def _make_client(url: str, given_options: Mapping[str, Any]) -> Any:
         "max_retries": 3,
         "retry_timeout": timedelta(seconds=2 * seconds),
         "backoff": {
-            "init_backoff": timedelta(milliseconds=50),
+            "init_backoff": timedelta(seconds=_INITIAL_BACKOFF_S),
             "max_backoff": timedelta(seconds=2),
             "base": 2,
         },
