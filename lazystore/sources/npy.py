@@ -145,7 +145,8 @@ class NpyArray:
             window = self._gather(start, min(header.shape[0], start + ahead))
             self._window, self._window_start = window, start
         first = start - self._window_start
-        return np.ascontiguousarray(window[first : first + stop - start])
+        # A copy even where the window is in order already: the window is read from again.
+        return np.array(window[first : first + stop - start], order="C", copy=True)
 
     def _gather(self, start: int, stop: int) -> NDArray[Any]:
         """Records [start, stop): on disk each position inside a frame is one run along time."""
