@@ -191,11 +191,12 @@ class Decay:
         from lazystore.events.kernels import sum_exponential, sum_linear
 
         planes = _planes(window, self.by_polarity, self.dtype)
-        add = sum_exponential if self.kind == "exponential" else sum_linear
-        add(
-            window.t, window.x, window.y, window.p,
-            window.t_stop, float(self.tau_us), int(self.by_polarity), planes,
-        )  # fmt: skip
+        columns = (window.t, window.x, window.y, window.p)
+        tau, split = float(self.tau_us), int(self.by_polarity)
+        if self.kind == "exponential":
+            sum_exponential(*columns, window.t_stop, self.look_back_us, tau, split, planes)
+        else:
+            sum_linear(*columns, window.t_stop, tau, split, planes)
         return planes if self.by_polarity else planes[0]
 
     def facts(self) -> Mapping[str, JSON]:
@@ -235,7 +236,7 @@ class TimeSurface:
         planes = _planes(window, self.by_polarity, self.dtype)
         latest_surface(
             window.t, window.x, window.y, window.p,
-            window.t_stop, float(self.tau_us), int(self.by_polarity), planes,
+            window.t_stop, self.look_back_us, float(self.tau_us), int(self.by_polarity), planes,
         )  # fmt: skip
         return planes if self.by_polarity else planes[0]
 
