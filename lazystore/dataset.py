@@ -227,9 +227,13 @@ class Store(Mapping[str, Any]):
             else (),
         )
 
-    def values(self, record: ItemRecord, path: str) -> NDArray[Any]:  # type: ignore[override]  # Mapping.values takes no item; items are few and read by name
-        """A whole small array: a coordinate, a statistic, text."""
-        return _load(self.location, record, path)
+    def array_values(self, name: str, path: str) -> NDArray[Any]:
+        """A whole small array of an item: a coordinate, a statistic, text."""
+        return _load(self.location, self.records[name], path)
+
+    def primary_path(self, name: str) -> str:
+        """Path of the array that an item is known for: ``"data"``, ``"position"``, ``"t"``."""
+        return _primary_path(self.records[name])
 
     def _coordinates(
         self, record: ItemRecord, specs: Mapping[str, ArraySpec], of: ArraySpec

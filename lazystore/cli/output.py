@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lazystore.convert.run import Progress
 
 
+PIPE_COLUMNS = 160
+
+
 def print_error(message: str) -> None:
     """One line on standard error."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
@@ -29,10 +32,11 @@ def print_json(document: Any) -> None:
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
     """A table on standard output; numbers lie to the right."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     kept = [list(row) for row in rows]
     for column, heading in enumerate(headings):
         numeric = all(row[column][:1].isdigit() or row[column] in ("", "-") for row in kept)
@@ -41,7 +45,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: s
         table.add_row(*row)
     console = Console()
     # A pipe has no width: let every cell stand in full.
-    console.print(table, width=None if console.is_terminal else 160, markup=False)
+    if not console.is_terminal:
+        console = Console(width=PIPE_COLUMNS)
+    console.print(table, markup=False)
 
 
 def size_text(n_bytes: float) -> str:

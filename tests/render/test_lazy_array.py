@@ -75,7 +75,7 @@ def test_a_converted_recording_paints_as_its_source(store_path: Path, environmen
         record = session.records["rate"]
         paths = ("geometry/active_mask", "geometry/bin_centers")
         geometry = Geometry.from_item(
-            record.attributes["geometry"], {path: session.values(record, path) for path in paths}
+            record.attributes["geometry"], {path: session.array_values(record.name, path) for path in paths}
         )
         vmin, vmax = compute_global_colormap_range(fields)
         assert (vmin, vmax) == compute_global_colormap_range(values)
