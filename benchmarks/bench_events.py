@@ -25,9 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lazystore as ls
-from lazystore.events import kernels
+from lazystore.events.compiling import loop_if_ready, loop_when_ready
 from lazystore.events.filters import BackgroundActivity, Refractory
 from lazystore.events.index import index_of_readers
+from lazystore.events.modes import decay_tables
 from lazystore.events.stream import EventStream
 from lazystore.events.window import read_only
 from lazystore.testing.fakes import ArrayChunkReader
@@ -163,25 +164,24 @@ def bench_kernels(window_events: int, rounds: int) -> Iterator[Row]:
         "u2": np.zeros((1, *SENSOR[::-1]), np.uint16),
         "f4": np.zeros((2, *SENSOR[::-1]), np.float32),
         "voxel": np.zeros((5, *SENSOR[::-1]), np.float32),
-        "i2": np.zeros(SENSOR[::-1], np.int16),
-        "u1": np.full(SENSOR[::-1], 127, np.uint8),
+        "i4": np.zeros((1, *SENSOR[::-1]), np.int32),
+        "u1": np.full((1, *SENSOR[::-1]), 127, np.uint8),
     }
-    tau = float(duration)
-    loops: dict[str, Callable[[], Any]] = {
-        "count": lambda: kernels.count_events(x, y, p, 0, 65_535, planes["u2"]),
-        "signed": lambda: kernels.sum_signs(x, y, p, planes["i2"]),
-        "polarity": lambda: kernels.mark_polarity(x, y, p, planes["u1"]),
-        "decay, exponential": lambda: kernels.sum_exponential(
-            t, x, y, p, duration, 5 * duration, tau, 1, planes["f4"]
-        ),
-        "decay, linear": lambda: kernels.sum_linear(t, x, y, p, duration, tau, 1, planes["f4"]),
-        "time surface": lambda: kernels.latest_surface(
-            t, x, y, p, duration, 5 * duration, tau, 1, planes["f4"]
-        ),
-        "voxel": lambda: kernels.fill_voxels(t, x, y, p, 0, 4 / duration, planes["voxel"]),
+    low_high = decay_tables(5 * duration, duration)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "count_events:u2": (0, 65_535, planes["u2"]),
+        "sum_signs": (planes["i4"],),
+        "mark_polarity": (planes["u1"],),
+        "sum_exponential": (duration, *low_high, 1, planes["f4"]),
+        "sum_linear": (duration, float(duration), 1, planes["f4"]),
+        "latest_surface": (duration, *low_high, 1, planes["f4"]),
+        "fill_voxels": (0, 4 / duration, planes["voxel"]),
     }
-    for name, loop in loops.items():
-        yield {"case": f"loop: {name}", "events": window_events, **timed(loop, rounds)}
+    for name, rest in arguments.items():
+        # The numpy version is what the first frames of a process are made with.
+        for kind, loop in (("numpy", loop_if_ready(name)), ("loop", loop_when_ready(name))):
+            calls = timed(lambda f=loop, r=rest: f(t, x, y, p, *r), rounds if kind == "loop" else 5)
+            yield {"case": f"{kind}: {name}", "events": window_events, **calls}
     modes: dict[str, dict[str, Any]] = {
         "count": {}, "signed": {}, "polarity": {}, "decay": {"tau": duration // 5},
         "time_surface": {"tau": duration // 5}, "voxel": {},

@@ -20,6 +20,7 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from lazystore.errors import LazystoreError, StoreError, UsageError
+from lazystore.events.compiling import loop_when_ready
 from lazystore.events.window import COLUMNS
 
 if TYPE_CHECKING:
@@ -185,14 +186,13 @@ def _write_npz(events: Events, path: Path) -> int:
 
 
 def _write_csv(events: Events, path: Path) -> int:
-    from lazystore.events.kernels import write_digits
-
+    write_digits = loop_when_ready("write_digits")
     count = 0
     with path.open("wb") as file:
         file.write(b"t,x,y,p\n")
         for block in events.blocks():
             text = np.empty(_BYTES_A_LINE * len(block), np.uint8)
-            size = write_digits(block.t, block.x, block.y, block.p, text)
+            size = write_digits(*block.columns.values(), text)
             file.write(text[:size].data)
             count += len(block)
     return count

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from lazystore.errors import UsageError
 from lazystore.events.bounds import check_polarity, check_roi
+from lazystore.events.compiling import loop_when_ready
+from lazystore.events.loops import NEVER
 from lazystore.events.window import EventWindow
 from lazystore.schema import JSON
-
-_NEVER = np.iinfo(np.int64).min
 
 
 class Filter(Protocol):
@@ -116,10 +116,8 @@ class Refractory:
         return self.period_us
 
     def keep(self, window: EventWindow) -> NDArray[np.bool_]:
-        from lazystore.events.kernels import keep_after_pause
-
         keep, last = _memory(window)
-        keep_after_pause(window.t, window.x, window.y, self.period_us, last, keep)
+        loop_when_ready("keep_after_pause")(*window.columns.values(), self.period_us, last, keep)
         return keep
 
     def describe(self) -> Mapping[str, JSON]:
@@ -149,10 +147,8 @@ class BackgroundActivity:
         return self.duration_us
 
     def keep(self, window: EventWindow) -> NDArray[np.bool_]:
-        from lazystore.events.kernels import keep_supported
-
         keep, last = _memory(window)
-        keep_supported(window.t, window.x, window.y, self.duration_us, last, keep)
+        loop_when_ready("keep_supported")(*window.columns.values(), self.duration_us, last, keep)
         return keep
 
     def describe(self) -> Mapping[str, JSON]:
@@ -242,4 +238,4 @@ def _check_us(value: Any, name: str) -> None:
 
 def _memory(window: EventWindow) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     width, height = window.sensor
-    return np.empty(len(window), np.bool_), np.full((height, width), _NEVER)
+    return np.empty(len(window), np.bool_), np.full((height, width), NEVER)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import UsageError
+from lazystore.events.compiling import loop_if_ready
 from lazystore.events.window import EventWindow
 from lazystore.schema import JSON
 
@@ -21,6 +23,7 @@ MODES = ("count", "signed", "polarity", "decay", "time_surface", "voxel")
 DECAYS = ("exponential", "linear")
 # exp(-5) is 0.7 %: what is older shows no more, and a frame needs no more history than this.
 LOOK_BACK_TAUS = 5
+_MOST_I2 = 32_767
 
 
 class Mode(Protocol):
@@ -77,11 +80,10 @@ class Count:
         return np.dtype(self.counts)
 
     def frame(self, window: EventWindow) -> NDArray[Any]:
-        from lazystore.events.kernels import count_events
-
         planes = _planes(window, self.by_polarity, self.dtype)
         most = int(np.iinfo(self.dtype).max)
-        count_events(window.x, window.y, window.p, int(self.by_polarity), most, planes)
+        count = loop_if_ready(f"count_events:{self.counts}")
+        count(*window.columns.values(), int(self.by_polarity), most, planes)
         return planes if self.by_polarity else planes[0]
 
     def facts(self) -> Mapping[str, JSON]:
@@ -113,10 +115,11 @@ class Signed:
         return np.dtype(np.int16)
 
     def frame(self, window: EventWindow) -> NDArray[Any]:
-        from lazystore.events.kernels import sum_signs
-
-        image = np.zeros(window.sensor[::-1], np.int16)
-        sum_signs(window.x, window.y, window.p, image)
+        sums: NDArray[Any] = np.zeros((1, *window.sensor[::-1]), np.int32)
+        loop_if_ready("sum_signs")(*window.columns.values(), sums)
+        if len(window) > _MOST_I2:  # else no sum can be beyond it
+            np.clip(sums, -_MOST_I2 - 1, _MOST_I2, out=sums)
+        image: NDArray[Any] = sums[0].astype(np.int16)
         return image
 
     def facts(self) -> Mapping[str, JSON]:
@@ -147,11 +150,10 @@ class PolarityImage:
         return np.dtype(np.uint8)
 
     def frame(self, window: EventWindow) -> NDArray[Any]:
-        from lazystore.events.kernels import mark_polarity
-
-        image = np.full(window.sensor[::-1], 127, np.uint8)
-        mark_polarity(window.x, window.y, window.p, image)
-        return image
+        image: NDArray[Any] = np.full((1, *window.sensor[::-1]), 127, np.uint8)
+        loop_if_ready("mark_polarity")(*window.columns.values(), image)
+        plane: NDArray[Any] = image[0]
+        return plane
 
     def facts(self) -> Mapping[str, JSON]:
         return {"mode": "polarity", "long_name": "127 nothing, 255 ON, 0 OFF"}
@@ -188,15 +190,13 @@ class Decay:
         return np.dtype(np.float32)
 
     def frame(self, window: EventWindow) -> NDArray[Any]:
-        from lazystore.events.kernels import sum_exponential, sum_linear
-
         planes = _planes(window, self.by_polarity, self.dtype)
-        columns = (window.t, window.x, window.y, window.p)
-        tau, split = float(self.tau_us), int(self.by_polarity)
+        columns, split = window.columns.values(), int(self.by_polarity)
         if self.kind == "exponential":
-            sum_exponential(*columns, window.t_stop, self.look_back_us, tau, split, planes)
+            tables = decay_tables(self.look_back_us, self.tau_us)
+            loop_if_ready("sum_exponential")(*columns, window.t_stop, *tables, split, planes)
         else:
-            sum_linear(*columns, window.t_stop, tau, split, planes)
+            loop_if_ready("sum_linear")(*columns, window.t_stop, float(self.tau_us), split, planes)
         return planes if self.by_polarity else planes[0]
 
     def facts(self) -> Mapping[str, JSON]:
@@ -231,13 +231,10 @@ class TimeSurface:
         return np.dtype(np.float32)
 
     def frame(self, window: EventWindow) -> NDArray[Any]:
-        from lazystore.events.kernels import latest_surface
-
         planes = _planes(window, self.by_polarity, self.dtype)
-        latest_surface(
-            window.t, window.x, window.y, window.p,
-            window.t_stop, self.look_back_us, float(self.tau_us), int(self.by_polarity), planes,
-        )  # fmt: skip
+        tables = decay_tables(self.look_back_us, self.tau_us)
+        columns, split = window.columns.values(), int(self.by_polarity)
+        loop_if_ready("latest_surface")(*columns, window.t_stop, *tables, split, planes)
         return planes if self.by_polarity else planes[0]
 
     def facts(self) -> Mapping[str, JSON]:
@@ -273,11 +270,9 @@ class Voxel:
         return np.dtype(np.float32)
 
     def frame(self, window: EventWindow) -> NDArray[Any]:
-        from lazystore.events.kernels import fill_voxels
-
         volume = np.zeros((self.bins, *window.sensor[::-1]), np.float32)
         scale = (self.bins - 1) / (window.t_stop - window.t_start)
-        fill_voxels(window.t, window.x, window.y, window.p, window.t_start, scale, volume)
+        loop_if_ready("fill_voxels")(*window.columns.values(), window.t_start, scale, volume)
         return volume
 
     def facts(self) -> Mapping[str, JSON]:
@@ -286,6 +281,23 @@ class Voxel:
 
 def _planes(window: EventWindow, by_polarity: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.zeros((2 if by_polarity else 1, *window.sensor[::-1]), dtype)
+
+
+@lru_cache(maxsize=16)
+def decay_tables(look_back_us: int, tau_us: int) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """exp(-age / tau) of every age up to `look_back_us`, as a product of two table entries.
+
+    An exponential an event takes three times as long as everything else in a loop. Ages are whole µs:
+    exp of the high bits times exp of the low bits is right to some units in float64's last place.
+
+    >>> bits, low, high = decay_tables(50_000, 10_000)
+    >>> bool(abs(high[12_345 >> bits] * low[12_345 % 2**bits] / np.exp(-1.2345) - 1) < 1e-15)
+    True
+    """
+    bits = max(1, (look_back_us.bit_length() + 1) // 2)
+    low = np.exp(np.arange(1 << bits) / -tau_us)
+    high = np.exp((np.arange((look_back_us >> bits) + 1) << bits) / -tau_us)
+    return bits, low, high
 
 
 def choose_mode(
