@@ -18,7 +18,7 @@ from lazystore.convert.plan import ConversionPlan, Settings, check_space, layout
 from lazystore.convert.report import ConversionReport, ItemReport
 from lazystore.convert.run import ProgressCallback, run
 from lazystore.convert.times import read_times, split_times_argument
-from lazystore.convert.timing import Timing, regular_ticks, resolve_clock
+from lazystore.convert.timing import Timing, native_span, range_of_span, regular_ticks, resolve_clock
 from lazystore.convert.transform import read_transform
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceInfo
@@ -287,23 +287,19 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
         source = RetimedSource(source, regular_ticks(source.info, request.rate_hz))
     clock = resolve_clock(request.clock, source.info)
     times = _given_times(request, source.info)
-    span: TimeSpan | None = None
-    records: tuple[int, int] | None = None
+    records, span = (0, source.info.length), None
     kept: NDArray[np.float64] | None = None
     if times is not None:
         # Given times are session seconds already: they choose the records themselves.
         times_s, first = times
-        low, high = request.time or (None, None)
-        a = 0 if low is None else int(np.searchsorted(times_s, low))
-        b = len(times_s) if high is None else int(np.searchsorted(times_s, high))
-        records = (first + a, first + b)
-        kept = times_s[a : b : request.every or 1]
-        if not len(kept):
-            raise UsageError(f"time {request.time!r} holds none of the {len(times_s)} given times")
+        low, high = range_of_span(times_s, request.time)
+        records, kept = (first + low, first + high), times_s[low : high : request.every or 1]
+    elif request.time is not None and source.info.ticks is None:
+        span = native_span(clock, request.time)
     elif request.time is not None:
-        low, high = (None if bound is None else clock.to_native(float(bound)) for bound in request.time)
-        span = (low, high)
-    if records is not None and records != (0, source.info.length):
+        whole = Timing(clock, source.info.ticks, source.info.length, source.info.columns[0].dims[0])
+        records = range_of_span(whole, request.time)
+    if records != (0, source.info.length):
         source = SelectedSource(source, records=records)
     source = select_source(source, time=span, crop=request.crop, every=request.every)
     if request.dtype is not None or request.keep_bits is not None:
@@ -314,7 +310,8 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     timing = Timing(clock, info.ticks, info.length, info.columns[0].dims[0], kept)
     recorded: dict[str, JSON] = {}
     if request.transform is not None:
-        recorded["transform"] = read_transform(request.transform)
+        corner = (request.crop[2], request.crop[0]) if request.crop else (0, 0)
+        recorded["transform"] = read_transform(request.transform, corner)
     if not info.length:
         raise SourceError(f"{info.identity[0].name!r} holds no records; there is nothing to convert")
     chunk, _ = layout(info.columns, request.settings)

@@ -5,7 +5,7 @@ Each task gives its share; shares are laid end to end in task order. Integer sum
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,21 +163,54 @@ class FrameSummary:
         self._data = data
         self._n_tasks = n_tasks
 
-    def share(self, start: int, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """One task's share."""
-        return statistics_of_frames(columns[self._data.path])
+    def share(
+        self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
+    ) -> dict[str, NDArray[Any]]:
+        """One task's share; `missing` frames count for nothing."""
+        frames = columns[self._data.path]
+        if not missing:
+            return statistics_of_frames(frames)
+        valid = np.ones(len(frames), np.bool_)
+        valid[np.asarray(missing) - start] = False
+        # One frame at least, so that every array has its shape; it is blanked again below.
+        some = frames[valid] if valid.any() else frames[:1]
+        share = statistics_of_frames(some)
+        for path, values in share.items():
+            if self._is_per_frame(path, values):
+                whole = np.full((len(frames), *values.shape[1:]), _neutral(path, values.dtype), values.dtype)
+                whole[valid] = values[: valid.sum()]
+                share[path] = whole
+            elif not valid.any():
+                share[path] = np.zeros_like(values)
+        return share
+
+    @staticmethod
+    def _is_per_frame(path: str, sample: NDArray[Any]) -> bool:
+        """Whether an array has a row a frame; histograms of wide values have one a task."""
+        return not (path.endswith("nonfinite_count") or sample.shape == (1, SHORT_LEVELS))
 
     def side(self, shares: Shares) -> list[tuple[ArraySpec, SidePieces]]:
         """The item's statistics arrays, read from the shares piece by piece."""
         first = next(iter(shares()))
         arrays: list[tuple[ArraySpec, SidePieces]] = []
         for path, sample in first.items():
-            # A block's row of counts differs from a frame's: frames have as many rows as records.
-            per_frame = not (path.endswith("nonfinite_count") or sample.shape == (1, SHORT_LEVELS))
+            per_frame = self._is_per_frame(path, sample)
             n_rows = self._data.shape[0] if per_frame else self._n_tasks
             spec = _side_spec(path, sample, n_rows, per_frame)
             arrays.append((spec, _pieces(shares, path)))
         return arrays
+
+
+def _neutral(path: str, dtype: np.dtype[Any]) -> Any:
+    """What a frame that is not there adds: nothing to a sum, no bound to a range."""
+    if not path.endswith(("/min", "/max")):
+        return 0
+    if dtype.kind == "f":
+        return np.nan
+    if dtype.kind == "b":
+        return path.endswith("/min")
+    limits = np.iinfo(dtype)
+    return limits.max if path.endswith("/min") else limits.min
 
 
 def _pieces(shares: Shares, path: str) -> SidePieces:

@@ -274,5 +274,6 @@ def check_space(plan: ConversionPlan, free_bytes: int) -> None:
     if plan.stored_bytes > free_bytes:
         raise NoSpaceError(
             f"{plan.item.name!r} needs about {plan.stored_bytes / 1e6:,.0f} MB "
-            f"and {free_bytes / 1e6:,.0f} MB are free; free some space, choose another output, or a smaller --codec"
+            f"and {free_bytes / 1e6:,.0f} MB are free; free some space, choose another output, "
+            "or a smaller --codec"
         )

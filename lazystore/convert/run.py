@@ -27,6 +27,8 @@ from lazystore.store.writer import ItemWriter
 
 # A place for the block being read and one that waits, beside one for each worker.
 PLACES_BESIDE_WORKERS = 1
+# A folder of thousands of damaged images must not fill the item's attributes.
+MAX_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +121,31 @@ def run(
         _run_tasks(plan, source, writer, summary, progress)
         if before_commit is not None:
             before_commit()
-        missing = tuple(index for record in writer.records() for index in record.missing)
+        missing, reasons = _losses(writer)
         side, more = summary.finish(lambda: (record.shares for record in writer.records()))
-        attributes: dict[str, JSON] = {**plan.item.attributes, **more, **_missing_attributes(plan, missing)}
+        attributes: dict[str, JSON] = {
+            **plan.item.attributes,
+            **more,
+            **_missing_attributes(plan, missing, reasons),
+        }
         arrays = [*plan.timing.side(), *side_of_arrays(plan.info.side), *side]
         record = writer.commit(arrays, attributes)
         return RunResult(record, False, plan.item.n_tasks - resumed, resumed, missing)
 
 
-def _missing_attributes(plan: ConversionPlan, missing: tuple[int, ...]) -> dict[str, JSON]:
+def _losses(writer: ItemWriter) -> tuple[tuple[int, ...], list[str]]:
+    """Records that the source lost, and the first reasons that it gave."""
+    missing: list[int] = []
+    reasons: list[str] = []
+    for record in writer.records():
+        missing += record.missing
+        reasons += record.reasons[: MAX_REASONS - len(reasons)]
+    return tuple(missing), reasons
+
+
+def _missing_attributes(
+    plan: ConversionPlan, missing: tuple[int, ...], reasons: list[str]
+) -> dict[str, JSON]:
     if not missing:
         return {}
     problem = (
@@ -136,7 +154,7 @@ def _missing_attributes(plan: ConversionPlan, missing: tuple[int, ...]) -> dict[
     )
     return {
         "missing": [list(pair) for pair in ranges_of(missing)],
-        "problems": [*plan.info.problems, problem],
+        "problems": [*plan.info.problems, problem, *reasons],
     }
 
 
@@ -174,7 +192,9 @@ def _run_tasks(
             return 0, 0
         start, stop = item.task_range(task)
         columns = checked_columns(plan, block, start, stop)
-        return stop - start, writer.write_task(task, columns, summary.share(start, columns), block.missing)
+        share = summary.share(start, columns, block.missing)
+        reasons = [f"record {index}: {why}" for index, why in sorted(block.reasons.items())]
+        return stop - start, writer.write_task(task, columns, share, block.missing, reasons)
 
     def account(future: Future[tuple[int, int]]) -> None:
         nonlocal records, stored

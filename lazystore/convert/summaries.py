@@ -26,8 +26,10 @@ SIDE_CODEC = Codec("zstd", 3, "shuffle")
 class Summary(Protocol):
     """Shares of a task, and what all shares together add to the item."""
 
-    def share(self, start: int, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """One task's share; runs on a worker thread."""
+    def share(
+        self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
+    ) -> dict[str, NDArray[Any]]:
+        """One task's share, without the records that are missing; runs on a worker thread."""
 
     def finish(self, shares: Shares) -> tuple[Side, dict[str, JSON]]:
         """Side arrays of the item, and entries for its attributes."""
@@ -36,7 +38,9 @@ class Summary(Protocol):
 class NoSummary:
     """For tables, whose values are small enough to look at."""
 
-    def share(self, start: int, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def share(
+        self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
+    ) -> dict[str, NDArray[Any]]:
         return {}
 
     def finish(self, shares: Shares) -> tuple[Side, dict[str, JSON]]:
@@ -55,7 +59,11 @@ class _Frames:
 class _Events:
     def __init__(self, summary: EventSummary) -> None:
         self._summary = summary
-        self.share = summary.share
+
+    def share(
+        self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
+    ) -> dict[str, NDArray[Any]]:
+        return self._summary.share(start, columns)
 
     def finish(self, shares: Shares) -> tuple[Side, dict[str, JSON]]:
         merged = self._summary.merge(shares())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.clock import Clock
-from lazystore.errors import UsageError
+from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import SourceInfo, Ticks
 from lazystore.schema import JSON, ArraySpec, Codec
 
+type TimeSpan = tuple[float | None, float | None]
 type SidePieces = Callable[[], Iterable[NDArray[Any]]]
 
 ROWS_A_PIECE = 1 << 17
+MICROSECOND = Fraction(1, 1_000_000)
 TIME_CODEC = Codec("zstd", 3, "shuffle")
 
 
@@ -48,6 +51,10 @@ class Timing:
         ticks = self.ticks
         assert ticks is not None
         return self.clock.ticks_to_session(self._ticks(start, stop), ticks.time_base)
+
+    def second(self, index: int) -> float:
+        """Session seconds of one record."""
+        return float(self.seconds(index, index + 1)[0])
 
     def _ticks(self, start: int, stop: int) -> NDArray[np.int64]:
         assert self.ticks is not None
@@ -153,3 +160,54 @@ def regular_ticks(info: SourceInfo, rate_hz: float) -> Ticks:
     if info.ticks is None:
         raise UsageError(f"a rate means nothing for {info.kind}: every record has its own time")
     return Ticks(time_base=1 / Fraction(str(rate_hz)))
+
+
+def range_of_span(times: NDArray[np.float64] | Timing, span: TimeSpan | None) -> tuple[int, int]:
+    """Records [start, stop) whose session time lies in a half-open span.
+
+    Parameters
+    ----------
+    times
+        Shape (record,), session seconds, never going back; or the times of a whole recording.
+    span
+        (start, stop) in session seconds; None leaves a side open.
+
+    Raises
+    ------
+    UsageError
+        If no record lies inside.
+    SourceError
+        If times go back, so that a span is no range of records.
+
+    >>> range_of_span(np.array([0.0, 0.5, 1.0, 1.5]), (0.5, 1.5))
+    (1, 3)
+    """
+    low, high = span or (None, None)
+    key: Callable[[int], float]
+    if isinstance(times, Timing):
+        n_records, key = times.n_records, times.second
+        values = None if times.ticks is None else times.ticks.values
+        if values is not None and bool(np.any(np.diff(values) < 0)):
+            raise SourceError("the recording's times go back, so a time span is no range of records")
+    else:
+        n_records, key = len(times), times.item
+    indices = range(n_records)
+    start = 0 if low is None else bisect_left(indices, low, key=key)
+    stop = n_records if high is None else bisect_left(indices, high, key=key)
+    if start >= stop:
+        first, last = key(0), key(n_records - 1)
+        raise UsageError(
+            f"time {low!r} to {high!r} s holds no record; "
+            f"the recording runs from {first:.6g} s to {last:.6g} s"
+        )
+    return start, stop
+
+
+def native_span(clock: Clock, span: TimeSpan) -> TimeSpan:
+    """A span of session seconds in the native seconds of an event recording, exact to its ticks."""
+    low, high = span
+    return _first_native(clock, low), _first_native(clock, high)
+
+
+def _first_native(clock: Clock, session_s: float | None) -> float | None:
+    return None if session_s is None else clock.first_tick_at(session_s, MICROSECOND) / 1e6

@@ -17,7 +17,7 @@ from lazystore.units import parse_unit
 CALIBRATION_KEY = "transform_px_to_cm"
 
 
-def read_transform(transform: Any) -> dict[str, JSON]:
+def read_transform(transform: Any, corner_px: tuple[int, int] = (0, 0)) -> dict[str, JSON]:
     """The `transform` entry of ``attrs.lazystore``.
 
     Parameters
@@ -27,6 +27,8 @@ def read_transform(transform: Any) -> dict[str, JSON]:
         flip included; a mapping ``{"matrix": ..., "units": "cm"}``; a video calibration object or
         its dictionary (centimetres); or a file that holds one of these: ``.json``, ``.npy``, or
         text with one row a line.
+    corner_px
+        (x, y) of a crop's corner: the matrix is for the whole frame, the item holds a part of it.
 
     Returns
     -------
@@ -42,6 +44,8 @@ def read_transform(transform: Any) -> dict[str, JSON]:
 
     >>> read_transform({"matrix": [[0.5, 0, 0], [0, -0.5, 240]], "units": "cm"})
     {'matrix': [[0.5, 0.0, 0.0], [0.0, -0.5, 240.0]], 'units': 'cm'}
+    >>> read_transform([[2, 0, 0], [0, 2, 0]], corner_px=(10, 0))["matrix"]
+    [[2.0, 0.0, 20.0], [0.0, 2.0, 0.0]]
     """
     if isinstance(transform, str | os.PathLike):
         transform = _read_file(Path(transform))
@@ -54,7 +58,10 @@ def read_transform(transform: Any) -> dict[str, JSON]:
             transform, units = transform[CALIBRATION_KEY], "cm"
         elif "matrix" in transform:
             transform, units = transform["matrix"], str(transform.get("units", "px"))
-    return {"matrix": _affine(transform), "units": parse_unit(units).symbol}
+    matrix = _affine(transform)
+    for row in matrix:
+        row[2] += row[0] * corner_px[0] + row[1] * corner_px[1]
+    return {"matrix": matrix, "units": parse_unit(units).symbol}
 
 
 def _affine(matrix: Any) -> list[list[float]]:

@@ -87,7 +87,9 @@ def amend(
 
     old_entries = list(read_entries(location, name, old_root))
     new_entries: list[Entry] = []
-    all_documents: dict[str, JSON] = {path: dict(document) for path, document in record.documents.items()}
+    all_documents: dict[str, dict[str, Any]] = {
+        path: dict(document) for path, document in record.documents.items()
+    }
     all_documents.update({path: dict(document) for path, document in (documents or {}).items()})
     # Told before it is done: every key that may be new, so that a kill leaves nothing unknown.
     planned = [f"{spec.path}/{spec.key((number,))}" for spec, _ in arrays for number in range(_n_files(spec))]
@@ -113,7 +115,7 @@ def amend(
         name,
         {**body, "manifest": root.reference()},
         all_documents,
-        dict(user_attributes),  # type: ignore[arg-type]  # JSON documents are mappings here
+        dict(user_attributes),
     )
     write_json(location, f"{name}/{METADATA}", amended.to_document())
     settle(location, name, area)

@@ -33,12 +33,16 @@ RECORDS = "records/"
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """What one finished task left: its files, and its share of what is computed on the way."""
+    """What one finished task left: its files, and its share of what is computed on the way.
+
+    `missing` are the records that the source lost, `reasons` what it said of some of them.
+    """
 
     task: int
     entries: tuple[Entry, ...]
     shares: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     missing: tuple[int, ...] = ()
+    reasons: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The record's file: a JSON line, then the arrays' bytes; the line holds their hash."""
@@ -48,6 +52,7 @@ class TaskRecord:
             "entries": [[e.key, e.size, e.crc32c, e.sha256] for e in self.entries],
             "shares": [[name, a.dtype.str, list(a.shape)] for name, a in self.shares.items()],
             "missing": list(self.missing),
+            "reasons": list(self.reasons),
             "sha256": hashlib.sha256(payload).hexdigest(),
         }
         return canonical_json(header) + b"\n" + payload
@@ -72,7 +77,7 @@ class TaskRecord:
             count = int(np.prod(shape, dtype=np.int64))
             shares[name] = np.frombuffer(file.read(count * kind.itemsize), kind).reshape(shape)
         entries = tuple(Entry(*entry) for entry in header["entries"])
-        return cls(header["task"], entries, shares, tuple(header["missing"]))
+        return cls(header["task"], entries, shares, tuple(header["missing"]), tuple(header["reasons"]))
 
 
 class ProgressArea:

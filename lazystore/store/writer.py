@@ -229,6 +229,7 @@ class ItemWriter:
         columns: Mapping[str, NDArray[Any]],
         shares: Mapping[str, NDArray[Any]],
         missing: Sequence[int] = (),
+        reasons: Sequence[str] = (),
     ) -> int:
         """Encode and write one task's files, then record it; returns the bytes written.
 
@@ -240,14 +241,14 @@ class ItemWriter:
             The task's records of every column, by path.
         shares
             What is computed on the way; `shares` gives it back in order.
-        missing
-            Records (numbered in the recording) that the source lost.
+        missing, reasons
+            Records (numbered in the recording) that the source lost, and what it said of them.
         """
         entries = []
         for spec in self.plan.columns:
             file_index = (task, *(0 for _ in spec.shape[1:]))
             entries.append(self._write_file(spec, file_index, columns[spec.path]))
-        self._area.write_record(TaskRecord(task, tuple(entries), shares, tuple(missing)))
+        self._area.write_record(TaskRecord(task, tuple(entries), shares, tuple(missing), tuple(reasons)))
         self._finished.add(task)
         return sum(entry.size for entry in entries)
 
