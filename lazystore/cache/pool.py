@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lazystore.cache.memory import budget_from_environment, parse_bytes
 from lazystore.cache.shelf import Entry, Shelf, held_bytes
+from lazystore.cache.slots import ChunkMemory
 from lazystore.chunks import ChunkIndex
 
 CACHE_VARIABLE = "LAZYSTORE_CACHE_BYTES"
@@ -140,12 +141,12 @@ class ChunkPool:
 
     # --- who uses what --------------------------------------------------------------------------
 
-    def attach(self, key: Hashable, n_chunks: int) -> Shelf:
+    def attach(self, key: Hashable, n_chunks: int, chunk_nbytes: int) -> Shelf:
         """The shelf of an array, shared by all readers with this key; lock held."""
         self._drop_forgotten()
         shelf = self.shelves.get(key)
         if shelf is None:
-            shelf = self.shelves[key] = Shelf(n_chunks)
+            shelf = self.shelves[key] = Shelf(n_chunks, ChunkMemory(chunk_nbytes))
         shelf.users += 1
         return shelf
 

@@ -229,7 +229,13 @@ class CachedReader:
                 if len(indices) == 1
                 else self.reader.read_chunks(indices)
             )
-            arrays = dict(zip(indices, map(sealed, read), strict=True))
+            # What will not be kept is not worth a slot.
+            limit = pool.limit_bytes if is_reserved else 0
+            stored = [shelf.memory.store(array, limit) if is_reserved else None for array in read]
+            arrays = {
+                index: sealed(array) if kept is None else kept
+                for index, array, kept in zip(indices, read, stored, strict=True)
+            }
         except Exception as failure:
             # Of a batch nobody knows which chunk failed: those who wait for one read it themselves.
             error = failure if len(loads) == 1 else None
@@ -385,7 +391,7 @@ class CachedReader:
     def _attach(self) -> Shelf:
         """The array's shelf; takes part in it again after a close. Lock held."""
         if not self.is_open:
-            self._shelf = self._pool.attach(self.key, self._grid[0] if self._grid else 1)
+            self._shelf = self._pool.attach(self.key, self._grid[0] if self._grid else 1, self._chunk_nbytes)
             # Read without the lock at every hit.
             self._entries, self._playhead = self._shelf.entries, self._shelf.playhead
             self._finalizer = weakref.finalize(self, self._pool.forget_later, self.key)

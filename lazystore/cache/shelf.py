@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lazystore.cache.eviction import last_needed, seconds_until_use
 from lazystore.cache.playhead import Playhead
 from lazystore.cache.policy import Motion
+from lazystore.cache.slots import ChunkMemory, Slot
 from lazystore.chunks import ChunkIndex
 
 
@@ -60,14 +61,16 @@ class Shelf:
         "evictions",
         "in_flight_bytes",
         "loads",
+        "memory",
         "n_chunks",
         "nbytes",
         "playhead",
         "users",
     )
 
-    def __init__(self, n_chunks: int) -> None:
+    def __init__(self, n_chunks: int, memory: ChunkMemory) -> None:
         self.n_chunks = max(1, n_chunks)
+        self.memory = memory
         self.users = 0
         self.entries: dict[ChunkIndex, Entry] = {}
         self.loads: dict[ChunkIndex, Load] = {}
@@ -164,7 +167,8 @@ def held_bytes(array: NDArray[Any]) -> int:
     root = array
     while isinstance(root.base, np.ndarray):
         root = root.base
-    return max(array.nbytes, root.nbytes)
+    slot = root.base
+    return max(array.nbytes, root.nbytes, slot.memory.nbytes if isinstance(slot, Slot) else 0)
 
 
 def sealed(array: NDArray[Any]) -> NDArray[Any]:
