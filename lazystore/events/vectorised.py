@@ -26,9 +26,13 @@ def _places(x: XY, y: XY, plane: Any, out: NDArray[Any]) -> NDArray[np.intp]:
 
 def count_events(t: T, x: XY, y: XY, p: P, split: int, most: int, out: NDArray[Any]) -> None:
     """Add 1 at each event's pixel, stopping at `most`."""
-    counts = np.bincount(_places(x, y, split * p.astype(np.intp), out), minlength=out.size)
-    counts += out.ravel()
-    out.ravel()[...] = np.minimum(counts, most)
+    places = _places(x, y, split * p, out)
+    if x.size + int(out.max(initial=0)) <= most:
+        np.add.at(out.ravel(), places, out.dtype.type(1))
+        return
+    counts = out.astype(np.uint64)
+    np.add.at(counts.ravel(), places, np.uint64(1))
+    out[...] = np.minimum(counts, np.uint64(most))
 
 
 def sum_signs(t: T, x: XY, y: XY, p: P, out: NDArray[np.int32]) -> None:
