@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lazystore.errors import UsageError
 from lazystore.schema import CODEC_PRESETS, SHUFFLES, Codec
+from lazystore.store.shard import compressor
 
 # A shuffle must earn its decoding time; sizes alone decide, so that plans are repeatable. Measured:
 # bitshuffle decodes 1-byte camera frames 2.2 times slower than none, wider numbers no slower.
@@ -55,8 +56,6 @@ def choose_shuffle(codec: Codec, samples: Sequence[NDArray[Any]]) -> TrialResult
     samples
         A few chunks of the array, C-contiguous.
     """
-    from lazystore.store.shard import compressor
-
     decoded = sum(sample.nbytes for sample in samples)
     if codec.cname == "none" or not decoded:
         return TrialResult(codec, 1.0)
