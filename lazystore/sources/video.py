@@ -134,7 +134,7 @@ class VideoSource:
         threads: int,
     ) -> None:
         self._info = info
-        self._path = path
+        self.path = path
         self.stream_index = stream_index
         self.scan = scan
         self.frames = frames
@@ -165,7 +165,7 @@ class VideoSource:
     def read(self, start: int, stop: int) -> Block:
         length = len(self.frames)
         if not 0 <= start < stop <= length:
-            raise UsageError(f"frames [{start}, {stop}) are not inside the {length} of {self._path.name!r}")
+            raise UsageError(f"frames [{start}, {stop}) are not inside the {length} of {self.path.name!r}")
         data = np.empty((stop - start, *self.pixels.shape), self.pixels.dtype)
         unfit: list[int] = []
 
@@ -175,10 +175,12 @@ class VideoSource:
             else:
                 unfit.append(frame_index)
 
-        missing = sorted(self._decoder.read(start, stop, write) + unfit)
-        for frame_index in missing:
+        lost = self._decoder.read(start, stop, write)
+        reasons = dict.fromkeys(lost, "no frame comes out of its packet")
+        reasons |= dict.fromkeys(unfit, "its packet claims a picture of another size")
+        for frame_index in reasons:
             data[frame_index - start] = 0
-        return Block(start, {"data": data}, tuple(missing))
+        return Block(start, {"data": data}, tuple(sorted(reasons)), reasons)
 
     def close(self) -> None:
         self._decoder.close()

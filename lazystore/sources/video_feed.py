@@ -45,6 +45,8 @@ class ContainerFeed:
         Decoding threads; 0 leaves the number to FFmpeg.
     options
         Decoder options, as FFmpeg spells them.
+    decodes
+        False only to read packets: no decoder is started.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ContainerFeed:
         *,
         threads: int = 0,
         options: dict[str, str] | None = None,
+        decodes: bool = True,
     ) -> None:
         self._path = path
         self._stream_index = stream_index
@@ -62,6 +65,7 @@ class ContainerFeed:
         self._marks = scan.marks
         self._threads = threads
         self._options = options or {}
+        self._decodes = decodes
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
         self._open_threads = threads
@@ -111,7 +115,6 @@ class ContainerFeed:
             container.close()
 
     def _open(self, threads: int) -> None:
-        import av
         from av.stream import Discard
 
         self.close()
@@ -123,21 +126,27 @@ class ContainerFeed:
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = Discard.all
-        stream.codec_context.thread_count = threads
-        stream.codec_context.thread_type = "AUTO"
-        stream.codec_context.options = dict(self._options)
+        if self._decodes:
+            self._open_decoder(stream.codec_context, threads)
+        self._stream, self._open_threads = stream, threads
+        self._reading = read_packets(container, (stream,))
+
+    def _open_decoder(self, context: VideoCodecContext, threads: int) -> None:
+        import av
+
+        context.thread_count = threads
+        context.thread_type = av.codec.context.ThreadType.AUTO
+        context.options = dict(self._options)
         # Asked for now: after a failure the context has no codec, and PyAV crashes over its name.
-        name = stream.codec_context.name
+        name = context.name
         try:
-            stream.codec_context.open()
+            context.open()
         except av.FFmpegError as error:
             self.close()
             raise SourceError(
                 f"{self._path.name!r}: its {name} decoder cannot be opened: {error.strerror}; "
                 "the stream's parameters are damaged"
             ) from error
-        self._stream, self._open_threads = stream, threads
-        self._reading = read_packets(container, (stream,))
 
     def _seek_candidates(self, packet_index: int) -> list[int]:
         keys = np.flatnonzero(self._packets.has(KEY)[: packet_index + 1])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import zlib
 from array import array
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from lazystore.video.tables import CORRUPT, DISCARD, KEY, NO_TIME, PacketTable
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import PktSideDataT
     from av.video.stream import VideoStream
 
     from lazystore.sources.video_container import VideoPacket
@@ -25,6 +27,8 @@ _HASHED_BYTES = 4096
 # An MPEG-4 picture costs at least a bit a macroblock, one that only says "as before" fits in this.
 _SMALLEST_MPEG4_PICTURE = 64
 _MPEG4_PICTURE = b"\0\0\1\xb6"
+# What a container may hand a decoder in the middle of a stream: new parameter sets, a palette.
+_SIDE_DATA: tuple[PktSideDataT, ...] = ("new_extradata", "palette", "param_change")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +68,8 @@ class ScannedStream:
         Its packets, and how to recognise the keyframes among them.
     irregular
         Whether some packets may hold no picture, or two.
+    side_data
+        By packet, what it carries besides its payload that changes how it decodes: type and bytes.
     errors
         What the demuxer complained of, for all streams together.
     """
@@ -71,6 +77,7 @@ class ScannedStream:
     packets: PacketTable
     marks: KeyMarks
     irregular: bool = False
+    side_data: Mapping[int, tuple[tuple[str, bytes], ...]] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
 
     @property
@@ -100,10 +107,14 @@ class _Builder:
         self._codes = array("Q")
         self._keys = array("q")
         self._irregular = False
+        self._side_data: dict[int, tuple[tuple[str, bytes], ...]] = {}
 
     def add(self, packet: VideoPacket) -> None:
         pts, dts, offset, size, duration = self._columns
         flags = KEY * packet.is_keyframe | CORRUPT * packet.is_corrupt | DISCARD * packet.is_discard
+        carried = tuple((name, _side_bytes(packet, name)) for name in _SIDE_DATA if packet.has_sidedata(name))
+        if carried:
+            self._side_data[len(size)] = carried
         if packet.is_keyframe:
             self._keys.append(len(size))
             self._codes.append(_code_of(packet))
@@ -128,12 +139,17 @@ class _Builder:
             PacketTable(pts, dts, offset, size, duration, np.array(self._flags, np.uint8)),
             KeyMarks(codes[order], np.array(self._keys, np.int64)[order]),
             self._irregular,
+            self._side_data,
             errors,
         )
 
 
 def _time(time: int | None) -> int:
     return NO_TIME if time is None else time
+
+
+def _side_bytes(packet: VideoPacket, name: PktSideDataT) -> bytes:
+    return bytes(packet.get_sidedata(name))
 
 
 def _code_of(packet: VideoPacket) -> int:

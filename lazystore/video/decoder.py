@@ -82,6 +82,8 @@ class FrameDecoder:
         self._damaged: set[int] = set()
         self.broken_packets: set[int] = set()
         """Packets that the decoder refused."""
+        self.decoded_frames = 0
+        """Frames that came out so far, wanted or not."""
         self._first_odd_packet: dict[int, int] = {}  # by group
         self._seen = self._late = 0  # frames, in runs with one thread
         self._forget()
@@ -115,6 +117,18 @@ class FrameDecoder:
                 emit(frame_index, frame)
         return missing
 
+    def first_on_the_way(self, frame_index: int) -> int:
+        """The first frame that reading a frame decodes besides it: those in between cost nothing."""
+        begin, _ = self._way_to(frame_index)
+        return self._next if begin is None else int(self._frames.seek_frame[begin])
+
+    def packets_to(self, frame_index: int) -> int:
+        """About how many packets have to be decoded before a frame comes out."""
+        packet = int(self._frames.packet[frame_index])
+        begin, _ = self._way_to(frame_index)
+        start = self._fed if begin is None else int(self._frames.seek_packet[begin]) - 1
+        return max(0, packet - start)
+
     def close(self) -> None:
         """Release the feed; the next read starts afresh."""
         self._forget()
@@ -146,16 +160,21 @@ class FrameDecoder:
 
     def _make_ready(self, frame_index: int) -> None:
         """Begin another run if this one cannot give the frame, or not soon, or not as it should."""
+        begin, alone = self._way_to(frame_index)
+        if begin is not None:
+            self._begin(begin, alone=alone)
+
+    def _way_to(self, frame_index: int) -> tuple[int | None, bool]:
+        """The seek point to begin at, None to go on from here; and whether with one thread."""
         group = self._frames.seek_index(frame_index)
         if group in self._suspect or group in self._damaged:
             begin = self._sound_group_before(group)
             # What a decoder makes up for a damaged packet depends on all it has seen before.
-            if not (self._alone and self._run == begin and self._is_near(frame_index, begin)):
-                self._begin(begin, alone=True)
-        elif self._alone and frame_index == self._frames.seek_frame[group]:
-            self._begin(group)  # past the damage: with threads again
-        elif not self._is_near(frame_index, group):
-            self._begin(group)
+            goes_on = self._alone and self._run == begin and self._is_near(frame_index, begin)
+            return None if goes_on else begin, True
+        if self._alone and frame_index == self._frames.seek_frame[group]:
+            return group, False  # past the damage: with threads again
+        return None if self._is_near(frame_index, group) else group, False
 
     def _sound_group_before(self, group: int) -> int:
         group -= 1
@@ -222,6 +241,7 @@ class FrameDecoder:
 
     def _accept(self, decoded: Iterable[VideoFrame]) -> None:
         for frame in decoded:
+            self.decoded_frames += 1
             frame_index = self._identify(frame)
             if frame_index < self._first:
                 continue  # never shown, or before what this run may give

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,6 +17,7 @@ pytest.importorskip("av", reason="the extra lazystore[video] is not installed")
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceFormat
 from lazystore.sources.video import VIDEO, VideoSource
+from lazystore.testing import check_source
 from tests.sources.video_files import (
     X264,
     X264_NO_B,
@@ -263,6 +265,9 @@ def test_source_keeps_the_protocol(made: Callable[[str], Path]) -> None:
     source.close()
     np.testing.assert_array_equal(source.read(3, 5).columns["data"], before)
     source.close()
+    for name in ("b-frames", "edit-list"):
+        _, planes = decode_in_order(made(name))
+        check_source(functools.partial(opened, made(name), color="gray"), {"data": planes})
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 3), (0, 41)])

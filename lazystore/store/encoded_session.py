@@ -1,0 +1,110 @@
+"""One decoder of an encoded video, and the frames that it passed lately."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lazystore.errors import DamagedStoreError
+from lazystore.video.decoder import FrameDecoder
+from lazystore.video.record import EncodedVideo
+from lazystore.video.stored_feed import ReadBytes, StoredFeed
+from lazystore.video.tables import FrameTable, PacketTable
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+# Kept however large a frame is, so that reverse play does not decode a group for every frame.
+MIN_KEPT_FRAMES = 4
+FAR = 1 << 62
+
+
+class DecodingSession:
+    """Frames by number for one thread at a time.
+
+    Frames are kept as the decoder made them: turning them into pixels costs only where they are
+    asked for.
+
+    Parameters
+    ----------
+    read_bytes, record, packets, frames
+        As for `EncodedVideoReader`.
+    threads
+        Decoding threads, 0 for one a core.
+    keep_bytes
+        Memory for frames that were passed.
+    """
+
+    def __init__(
+        self,
+        read_bytes: ReadBytes,
+        record: EncodedVideo,
+        packets: PacketTable,
+        frames: FrameTable,
+        *,
+        threads: int,
+        keep_bytes: int,
+    ) -> None:
+        feed = StoredFeed(read_bytes, packets, record.parameters, side_data=record.side_data, threads=threads)
+        self._decoder = FrameDecoder(
+            feed,
+            frames,
+            error=DamagedStoreError,
+            remedy="the packets do not fit their table; run lazystore verify",
+        )
+        self._frames = frames
+        self._keep_bytes = keep_bytes
+        self._max_kept = MIN_KEPT_FRAMES
+        self._kept: OrderedDict[int, VideoFrame | None] = OrderedDict()
+        self._heading = -1  # the last frame of the work at hand
+
+    @property
+    def decoded_frames(self) -> int:
+        """Frames that came out of the decoder so far."""
+        return self._decoder.decoded_frames
+
+    def frames(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame | None]]:
+        """Frames [start, stop) in order; None for those that the packets do not give."""
+        self._heading = stop - 1
+        for frame_index in range(start, stop):
+            if frame_index not in self._kept:
+                self._decode_to(frame_index)
+            yield frame_index, self._kept[frame_index]
+
+    def cost(self, frame_index: int) -> int:
+        """About how many packets a frame takes from here; may be asked from any thread."""
+        return 0 if frame_index in self._kept else self._decoder.packets_to(frame_index)
+
+    def cost_after(self, frame_index: int) -> int:
+        """The same for when the work at hand is done; from any thread."""
+        heading = self._heading
+        if heading < 0 or frame_index <= heading - self._max_kept:
+            return FAR
+        return max(0, int(self._frames.packet[frame_index] - self._frames.packet[heading]))
+
+    def forget(self) -> None:
+        """Begin the next read with a seek."""
+        self._kept.clear()
+        self._decoder.close()
+
+    def close(self) -> None:
+        """Release the decoder and its frames."""
+        self.forget()
+
+    def _decode_to(self, frame_index: int) -> None:
+        # Frames that come out on the way are kept, as many as there is room for: playing backwards
+        # asks for them next.
+        first = max(self._decoder.first_on_the_way(frame_index), frame_index - self._max_kept + 1)
+        for passed in range(first, frame_index + 1):
+            if self._decoder.read(passed, passed + 1, self._keep):
+                self._keep(passed, None)
+
+    def _keep(self, frame_index: int, frame: VideoFrame | None) -> None:
+        if frame is not None and self._max_kept == MIN_KEPT_FRAMES:
+            frame_bytes = sum(plane.buffer_size for plane in frame.planes)
+            self._max_kept = max(MIN_KEPT_FRAMES, self._keep_bytes // max(1, frame_bytes))
+        self._kept[frame_index] = frame
+        self._kept.move_to_end(frame_index)
+        while len(self._kept) > self._max_kept:
+            self._kept.popitem(last=False)
