@@ -193,6 +193,16 @@ def test_metadata_survives_a_stray_404(s3_port: int) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_tags_that_are_no_md5_do_not_stop_a_read(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encrypted object's tag fits nothing: two answers that agree are believed."""
+    s3(s3_port, "tagged").write("zarr.json", [b"{}"])
+    monkeypatch.setattr("lazystore.store.remote._differs_from_tag", lambda body, tag: True)
+    with SlowProxy(s3_port) as proxy:
+        assert s3(proxy.port, "tagged").read("zarr.json") == b"{}"
+        assert len(proxy.requests) == 2
+
+
+@pytest.mark.usefixtures("quick")
 def test_refused_requests_are_not_repeated(s3_port: int) -> None:
     """No rights is no passing fault: one request, and a hint."""
     location = s3(s3_port, "plain")
