@@ -64,6 +64,8 @@ class Aedat4File:
         Shape (packet,): the stream's number, the first byte of the payload, its size in bytes.
     lost_bytes
         Bytes after the last whole packet that belong to no packet.
+    is_cut
+        Whether the header speaks of a table of packets behind the end of the file.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class Aedat4File:
     packet_offsets: NDArray[np.int64]
     packet_sizes: NDArray[np.int64]
     lost_bytes: int
+    is_cut: bool
 
     def packets_of(self, stream: Stream) -> NDArray[np.int64]:
         """Numbers of the packets of one stream, in file order."""
@@ -81,7 +84,7 @@ class Aedat4File:
     def problems(self) -> tuple[str, ...]:
         """What is wrong with the container."""
         if not self.lost_bytes:
-            return ()
+            return ("the file ends before its table of packets; it was cut off",) if self.is_cut else ()
         return (f"the last {self.lost_bytes} bytes are no whole packet; the recording was cut off",)
 
 
@@ -136,7 +139,7 @@ def _index(path: Path, file: BinaryIO) -> Aedat4File:
     rows = np.array(found, np.int64).reshape(-1, 3)
     return Aedat4File(
         path, COMPRESSIONS[table.number(0, "<i")], streams,
-        rows[:, 0].astype(np.int32), rows[:, 1].copy(), rows[:, 2].copy(), end - at,
+        rows[:, 0].astype(np.int32), rows[:, 1].copy(), rows[:, 2].copy(), end - at, table_position > size,
     )  # fmt: skip
 
 

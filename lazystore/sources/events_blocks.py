@@ -101,9 +101,9 @@ class CheckpointedEvents:
                     blocks = 0
             facts = decoder.facts()
             self._info = build_info(identity, facts, sensor, totals, Triggers.joined(edges))
-        except BaseException:
+        finally:
+            # Whoever only looks at the info holds no file open; the first read opens it again.
             decoder.close()
-            raise
         # Decoded events that no read has asked for yet, and the index of the first of them.
         self._pending = EventColumns.empty(0)
         self._pending_start = self._info.length

@@ -23,6 +23,9 @@ from lazystore.schema import MAX_CHUNK_BYTES
 FILTER_DEFLATE = 1
 FILTER_SHUFFLE = 2
 FILTER_BLOSC = 32001
+# What h5py raises for damaged files, besides OSError; KeyError and TypeError for odd objects.
+DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+
 # Chunks are decoded outside the GIL. More threads than this wait for HDF5's lock.
 MAX_THREADS = 4
 # Filters that HDF5 brings itself; others come with hdf5plugin.
@@ -52,7 +55,10 @@ class DatasetColumn:
     def __init__(self, dataset: Any, name: str, own_filters: tuple[int, ...] = ()) -> None:
         self._dataset = dataset
         self._where = f"{name!r}, dataset {dataset.name!r}"
-        self.length = int(dataset.shape[0])
+        self.shape: tuple[int, ...] = dataset.shape
+        if not self.shape:
+            raise SourceError(f"{self._where} holds one value; expected one for each event")
+        self.length = int(self.shape[0])
         self.dtype: np.dtype[Any] = dataset.dtype
         row_items = int(np.prod(dataset.shape[1:], dtype=np.int64))
         self._row_bytes = row_items * self.dtype.itemsize
@@ -107,7 +113,7 @@ class DatasetColumn:
         out = np.empty((stop - start, *self._dataset.shape[1:]), self.dtype)
         try:
             self._dataset.read_direct(out, np.s_[start:stop])
-        except (OSError, RuntimeError, ValueError) as error:
+        except DAMAGE as error:
             raise SourceError(
                 f"{self._where}: records {start} to {stop} cannot be read ({_one_line(error)}); "
                 "the file is damaged there"
@@ -118,7 +124,7 @@ class DatasetColumn:
         start = number * self.chunk
         try:
             skipped, stored = self._dataset.id.read_direct_chunk((start,))
-        except (OSError, RuntimeError, ValueError):
+        except DAMAGE:
             # Never written, or not to be found: HDF5 knows which, and fills in or complains.
             return self.read_slowly(start, min(self.length, start + self.chunk))
         expected = self.chunk * self.dtype.itemsize
@@ -157,7 +163,7 @@ class DatasetColumn:
         start = number * self.chunk
         try:
             skipped, stored = self._dataset.id.read_direct_chunk((start,))
-        except (OSError, RuntimeError, ValueError) as error:
+        except DAMAGE as error:
             raise SourceError(
                 f"{self._where}: the chunk of records {start} to {start + self.chunk} cannot be read "
                 f"({_one_line(error)}); the recording was cut off or the file is damaged"

@@ -11,16 +11,13 @@ from lazystore.errors import LazystoreError, SourceError
 from lazystore.protocols import Recognition, Source
 from lazystore.schema import JSON
 from lazystore.sources.events_columns import EventColumns, Triggers
-from lazystore.sources.events_hdf5_column import DatasetColumn, side_by_side
+from lazystore.sources.events_hdf5_column import DAMAGE, DatasetColumn, side_by_side
 from lazystore.sources.events_info import SENSOR_OPTION, RecordingFacts
 from lazystore.sources.events_table import EventTable, TableEvents
 from lazystore.sources.events_values import ValueConverter
 from lazystore.sources.options import Option
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-# What h5py raises for damaged files, besides OSError; KeyError and TypeError for odd objects.
-_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +78,7 @@ def open_hdf5(path: Path) -> Any:
     try:
         # Locks fail on many network file systems, and reading needs none.
         return h5py.File(path, "r", locking="best-effort")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise SourceError(
             f"{path.name!r} cannot be opened as HDF5 ({' '.join(str(error).split())[:200]}); "
             "the recording was cut off or the file is damaged"
@@ -261,7 +258,7 @@ class Hdf5EventFormat:
                 return self.find(file, options)
             except LazystoreError:
                 raise
-            except _DAMAGE as error:
+            except DAMAGE as error:
                 raise SourceError(
                     f"{path.name!r}: the file's structure cannot be read "
                     f"({' '.join(str(error).split())[:200]}); it is damaged"
@@ -272,25 +269,35 @@ def attribute_size(node: Any) -> tuple[int, int] | None:
     """(width, height) from the attributes ``width`` and ``height`` of a file or group, if sane."""
     try:
         width, height = int(node.attrs["width"]), int(node.attrs["height"])
-    except _DAMAGE:
+    except DAMAGE:
         return None
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _numeric_column(file: Any, dataset_path: str, name: str, dimensions: int = 1) -> DatasetColumn:
+def open_dataset(file: Any, dataset_path: str, name: str, own_filters: tuple[int, ...] = ()) -> DatasetColumn:
+    """A dataset of an open file, ready to be read.
+
+    Raises
+    ------
+    SourceError
+        If the file is damaged there, or the dataset cannot be (see `DatasetColumn`).
+    """
     try:
-        dataset = file[dataset_path]
-        good = dataset.ndim == dimensions and dataset.dtype.kind in "biuf"
-        if good:
-            return DatasetColumn(dataset, name)
-        found = f"{dataset.dtype} of shape {dataset.shape}"
-    except _DAMAGE as error:
-        if isinstance(error, LazystoreError):
-            raise
+        return DatasetColumn(file[dataset_path], name, own_filters)
+    except LazystoreError:
+        raise
+    except DAMAGE as error:
         raise SourceError(
             f"{name!r}: dataset {dataset_path!r} cannot be opened "
             f"({' '.join(str(error).split())[:200]}); the file is damaged"
         ) from error
-    raise SourceError(
-        f"{name!r}: dataset {dataset_path!r} holds {found}; expected numbers of {dimensions} dimension(s)"
-    )
+
+
+def _numeric_column(file: Any, dataset_path: str, name: str, dimensions: int = 1) -> DatasetColumn:
+    column = open_dataset(file, dataset_path, name)
+    if len(column.shape) != dimensions or column.dtype.kind not in "biuf":
+        raise SourceError(
+            f"{name!r}: dataset {dataset_path!r} holds {column.dtype} of shape {column.shape}; "
+            f"expected numbers of {dimensions} dimension(s)"
+        )
+    return column

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from lazystore.errors import SourceError
 from lazystore.sources.events_blocks import MAX_TRIGGERS
 from lazystore.sources.events_columns import EventColumns, Triggers
-from lazystore.sources.events_hdf5_column import DatasetColumn, side_by_side
-from lazystore.sources.events_hdf5_file import EventDatasets, Hdf5EventFormat, open_hdf5
+from lazystore.sources.events_hdf5_column import DAMAGE, DatasetColumn, side_by_side
+from lazystore.sources.events_hdf5_file import EventDatasets, Hdf5EventFormat, open_dataset, open_hdf5
+from lazystore.sources.events_hdf5_heap import has_endless_heap
 from lazystore.sources.events_header import parse_header
 from lazystore.sources.events_info import RecordingFacts
 from lazystore.sources.events_values import ValueConverter
@@ -35,6 +37,7 @@ class MetavisionTable:
         self._file: Any = None
         self._rows: DatasetColumn | None = None
         self._kept: tuple[int, EventColumns] | None = None
+        self._trigger_problems: tuple[str, ...] = ()
         try:
             self.length = self._opened().length
         except BaseException:
@@ -67,24 +70,26 @@ class MetavisionTable:
 
     def triggers(self) -> Triggers:
         self._opened()
-        if TRIGGERS not in self._file:
-            return Triggers.empty()
-        dataset = self._file[TRIGGERS]
-        rows = DatasetColumn(dataset, self._path.name)
-        names = set(dataset.dtype.names or ())
-        if not {"t", "id", "p"} <= names:
-            raise SourceError(
-                f"{self._path.name!r}: {TRIGGERS!r} holds {dataset.dtype}; expected fields p, t, id"
+        try:
+            if TRIGGERS not in self._file:
+                return Triggers.empty()
+            rows = open_dataset(self._file, TRIGGERS, self._path.name)
+            if rows.length == 0:
+                return Triggers.empty()
+            values = rows.read_slowly(0, min(rows.length, MAX_TRIGGERS))
+            return Triggers(
+                values["t"].astype(np.int64),
+                values["id"].astype(np.uint16),
+                (values["p"] > 0).astype(np.uint8),
             )
-        if rows.length == 0:
+        except (SourceError, *DAMAGE) as error:
+            # Damaged or unfamiliar triggers must not cost the events.
+            self._trigger_problems = (f"triggers cannot be read: {' '.join(str(error).split())[:300]}",)
             return Triggers.empty()
-        values = rows.read_slowly(0, min(rows.length, MAX_TRIGGERS))
-        return Triggers(
-            values["t"].astype(np.int64), values["id"].astype(np.uint16), (values["p"] > 0).astype(np.uint8)
-        )
 
     def facts(self) -> RecordingFacts:
-        return self._where.facts(self._converter)
+        facts = self._where.facts(self._converter)
+        return replace(facts, problems=facts.problems + self._trigger_problems)
 
     def close(self) -> None:
         self._rows = self._kept = None
@@ -98,7 +103,7 @@ class MetavisionTable:
     def _opened(self) -> DatasetColumn:
         if self._rows is None:
             self._file = open_hdf5(self._path)
-            self._rows = DatasetColumn(self._file[EVENTS], self._path.name, own_filters=(ECF_FILTER,))
+            self._rows = open_dataset(self._file, EVENTS, self._path.name, (ECF_FILTER,))
         return self._rows
 
     def _read_chunk(self, rows: DatasetColumn, number: int) -> EventColumns:
@@ -154,6 +159,11 @@ def _find_metavision(file: Any, options: Mapping[str, Any]) -> Sequence[EventDat
     dataset = file[EVENTS]
     if getattr(dataset, "ndim", 0) != 1 or not {"x", "y", "p", "t"} <= set(dataset.dtype.names or ()):
         return ()
+    if has_endless_heap(Path(file.filename)):
+        raise SourceError(
+            f"{Path(file.filename).name!r}: the heap of its text attributes is damaged; rewrite the file "
+            "with h5repack, or export it again"
+        )
     attributes = _text_attributes(file)
     lines = tuple(f"{key} {value}" for key, value in sorted(attributes.items()))
     header = parse_header("".join(f"% {line}\n" for line in lines).encode("ascii", "replace"))

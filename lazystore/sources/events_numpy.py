@@ -163,7 +163,14 @@ def _headers(path: Path, head: bytes) -> dict[str, NpyHeader]:
     """Header of every array in the file; none if it is no NumPy file."""
     if head.startswith(MAGIC):
         with path.open("rb") as file:
-            header = parse_header(io.BytesIO(file.read(1 << 16)), path.name)
+            start = file.read(1 << 16)
+        try:
+            header = parse_header(io.BytesIO(start), path.name)
+        except SourceError:
+            raise
+        except Exception as error:  # The header is a Python literal: anything can be wrong with it.
+            why = " ".join(str(error).split())[:200]
+            raise SourceError(f"{path.name!r} has no readable .npy header ({why}); save it again") from error
         if path.stat().st_size < header.data_offset + header.data_bytes:
             raise SourceError(
                 f"{path.name!r} is cut off: shape {header.shape} of {header.dtype} needs "
@@ -173,8 +180,11 @@ def _headers(path: Path, head: bytes) -> dict[str, NpyHeader]:
     if head.startswith(ZIP_MAGIC):
         try:
             return read_member_headers(path)
-        except _DAMAGE as error:
-            raise SourceError(f"{path.name!r} is no whole .npz archive ({error}); save it again") from error
+        except SourceError:
+            raise
+        except Exception as error:  # As above, and whatever zipfile meets.
+            why = " ".join(str(error).split())[:200]
+            raise SourceError(f"{path.name!r} is no whole .npz archive ({why}); save it again") from error
     return {}
 
 

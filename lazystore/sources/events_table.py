@@ -30,7 +30,7 @@ class EventTable(Protocol):
         """Fill `out` with the events from `start` on."""
 
     def triggers(self) -> Triggers:
-        """All triggers of the recording."""
+        """All triggers of the recording; those that cannot be read become a problem in the facts."""
 
     def facts(self) -> RecordingFacts:
         """What the file is, and what was met so far."""
@@ -64,10 +64,11 @@ class TableEvents:
                 part = scratch.part(0, min(SCAN_EVENTS, table.length - start))
                 table.read_into(start, part)
                 scan.add_to_totals(part.t, part.x, part.y, part.p, width, height, totals)
-            self._info = build_info(identity, table.facts(), sensor, totals, table.triggers())
-        except BaseException:
+            triggers = table.triggers()
+            self._info = build_info(identity, table.facts(), sensor, totals, triggers)
+        finally:
+            # Whoever only looks at the info holds no file open; the first read opens it again.
             table.close()
-            raise
 
     @property
     def info(self) -> SourceInfo:

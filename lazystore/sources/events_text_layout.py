@@ -188,6 +188,10 @@ def _take_sample(head: bytes, size: int) -> _Sample:
     return sample
 
 
+def _is_size(numbers: Sequence[float]) -> bool:
+    return len(numbers) == 2 and all(number in range(1, 65537) for number in numbers)
+
+
 def _names_of(line: str) -> list[str] | None:
     """The column names in a header line, if it has names of t, x, y and p."""
     # A unit in brackets may follow a name after a space.

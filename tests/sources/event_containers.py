@@ -32,17 +32,20 @@ def flat_table(fields: Mapping[int, Field]) -> tuple[bytes, int]:
     behind = bytearray()
     for number, value in fields.items():
         if isinstance(value, bytes):
-            struct.pack_into("<I", body, offsets[number], at - offsets[number] + len(behind))
-            behind += value + bytes(-len(value) % 8)
+            # Vectors begin with their length; what follows it has to lie at a multiple of eight.
+            struct.pack_into("<I", body, offsets[number], at - offsets[number] + len(behind) + 4)
+            behind += bytes(4) + value + bytes(-(4 + len(value)) % 8)
         else:
             struct.pack_into(value[0], body, offsets[number], value[1])
     vtable = struct.pack(f"<HH{entries}H", vtable_bytes, at, *offsets)
     return bytes(start - vtable_bytes) + vtable + bytes(body) + bytes(behind), start
 
 
-def flat_buffer(identifier: bytes, fields: Mapping[int, Field]) -> bytes:
+def flat_buffer(identifier: bytes, fields: Mapping[int, Field], prefix_bytes: int = 4) -> bytes:
+    """A buffer with one root table, aligned as it is once `prefix_bytes` stand before it."""
     table, start = flat_table(fields)
-    return struct.pack("<I", 8 + start) + identifier + table
+    padding = bytes(-(8 + prefix_bytes) % 8)
+    return struct.pack("<I", 8 + len(padding) + start) + identifier + padding + table
 
 
 def flat_vector(dtype: str | np.dtype[Any], values: Any) -> bytes:
@@ -51,19 +54,20 @@ def flat_vector(dtype: str | np.dtype[Any], values: Any) -> bytes:
 
 
 def table_vector(tables: Sequence[Mapping[int, Field]]) -> bytes:
+    gap = bytes(4 * (len(tables) % 2))
     offsets, bodies = [], b""
     for number, fields in enumerate(tables):
         table, start = flat_table(fields)
-        offsets.append(4 * (len(tables) - number) + len(bodies) + start)
+        offsets.append(4 * (len(tables) - number) + len(gap) + len(bodies) + start)
         bodies += table
-    return struct.pack(f"<I{len(offsets)}I", len(offsets), *offsets) + bodies
+    return struct.pack(f"<I{len(offsets)}I", len(offsets), *offsets) + gap + bodies
 
 
 EVENT = np.dtype([("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("on", "u1"), ("padding", "u1", 3)])
 STREAMS = {0: "EVTS", 1: "FRME", 2: "IMUS", 3: "TRIG"}
 
 
-def aedat4_header(compression: int, streams: Mapping[int, str] = STREAMS) -> bytes:
+def aedat4_header(compression: int, streams: Mapping[int, str] = STREAMS, table_position: int = -1) -> bytes:
     nodes = "".join(
         f'<node name="{number}"><attr key="typeIdentifier">{identifier}</attr>'
         f'<attr key="originalOutputName">{identifier.lower()}</attr><attr key="compression">NONE</attr>'
@@ -73,7 +77,7 @@ def aedat4_header(compression: int, streams: Mapping[int, str] = STREAMS) -> byt
     )
     info = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode()
     text = struct.pack("<I", len(info)) + info + b"\0"
-    table = flat_buffer(b"IOHE", {0: ("<i", compression), 1: ("<q", -1), 2: text})
+    table = flat_buffer(b"IOHE", {0: ("<i", compression), 1: ("<q", table_position), 2: text}, 0)
     return b"#!AER-DAT4.0\r\n" + struct.pack("<I", len(table)) + table
 
 

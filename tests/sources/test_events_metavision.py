@@ -40,6 +40,32 @@ def test_metavision_keeps_the_contract(tmp_path: Path) -> None:
         again.close()
 
 
+def test_a_heap_that_hangs_hdf5_is_refused(tmp_path: Path) -> None:
+    """A text heap with an endless entry is an error; HDF5 itself would never come back from it."""
+    path = tmp_path / "a.hdf5"
+    write_metavision(path, EVENTS)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"2024-02-03 04:05:06") + 24
+    assert int.from_bytes(data[at + 8 : at + 16], "little") > 0
+    data[at : at + 16] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=r"the heap of its text attributes is damaged; rewrite the file"):
+        METAVISION.open(path, {})
+
+
+def test_damaged_triggers_do_not_cost_the_events(tmp_path: Path) -> None:
+    """Events without their triggers are better than nothing, and the loss is told."""
+    path = tmp_path / "a.hdf5"
+    write_metavision(path, EVENTS)
+    with h5py.File(path, "r+") as file:
+        del file["EXT_TRIGGER/events"]
+        file["EXT_TRIGGER/events"] = np.zeros(3, [("t", "i8"), ("id", "i2")])
+    with closing(METAVISION.open(path, {})[0]) as source:
+        assert source.info.length == len(EVENTS)
+        (problem,) = source.info.problems
+        assert problem.startswith("triggers cannot be read: ")
+
+
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_metavision_without_ecf(tmp_path: Path, compression: str | None) -> None:
     """The same rows stored plainly, or by another filter, read the same."""

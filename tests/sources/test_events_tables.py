@@ -80,13 +80,13 @@ LAYOUTS = {
     "semicolons and Windows ends": ("1;3;4;1\r\n2;5;6;0\r\n", [(1, 3, 4, 1), (2, 5, 6, 0)], "us"),
     "no end of the last line": ("1 3 4 1\n2 5 6 0", [(1, 3, 4, 1), (2, 5, 6, 0)], "us"),
     "x, y, p, t by values": ("3,4,1,70\n9,9,0,80\n", [(70, 3, 4, 1), (80, 9, 9, 0)], "us"),
-    "x, y, t, p by values": ("3,4,70,1\n9,2,80,-1\n", [(70, 3, 4, 1), (80, 9, 2, 0)], "us"),
+    "x, y, t, p by values": ("9,4,70,1\n3,2,80,-1\n", [(70, 9, 4, 1), (80, 3, 2, 0)], "us"),
     "byte order mark": ("\ufefft,x,y,p\n1,3,4,1\n", [(1, 3, 4, 1)], "us"),
     "names in any order": ("polarity,y,x,timestamp\n1,4,3,1\n", [(1, 3, 4, 1)], "us"),
     "unit in the name": ("x,y,p,t [ms]\n3,4,1,2\n", [(2000, 3, 4, 1)], "ms"),
     "unit after an underscore": ("x y p time_ns\n3 4 1 2501\n", [(3, 3, 4, 1)], "ns"),
     "names in a comment": ("# t x y p\n1 3 4 1\n", [(1, 3, 4, 1)], "us"),
-    "comments and empty lines": ("% made by me\n\n1 3 4 1\n# half time\n\n2 5 6 0\n", [(1, 3, 4, 1), (2, 5, 6, 0)], "us"),
+    "comments, empty lines": ("% me\n\n1 3 4 1\n# half\n\n2 5 6 0\n", [(1, 3, 4, 1), (2, 5, 6, 0)], "us"),
     "sensor size first": ("240 180\n1 3 4 1\n2 5 6 0\n", [(1, 3, 4, 1), (2, 5, 6, 0)], "us"),
     "more columns": ("t,x,y,p,frame\n1,3,4,1,7\n", [(1, 3, 4, 1)], "us"),
     "numpy.savetxt": (
@@ -127,14 +127,14 @@ def test_text_options(tmp_path: Path) -> None:
 
 
 BAD_LINES = {
-    "a field too few": ("1 3 4 1\n2 5 6\n3 1 1 0\n", r"row 2 has too few fields: '2 5 6'; expected fields t=0, x=1"),
+    "a field too few": ("1 3 4 1\n2 5 6\n3 1 1 0\n", r"row 2 has too few fields: '2 5 6'; expected fields"),
     "no number": ("1 3 4 1\n2 5 6 0\n3 4x 1 0\n", r"row 3 has a field that is no number: '3 4x 1 0'"),
     "an exponent without digits": ("1 3 4 1\n2e 5 6 0\n3 4 1 0\n", r"row 2 has a field that is no number"),
-    "x with a fraction": ("1 3 4 1\n2 5.5 6 0\n3 4 1 0\n", r"row 2 has an x or y that is no whole number from 0"),
-    "x too large": ("1 3 4 1\n2 70000 6 0\n3 4 1 0\n", r"row 2 has an x or y that is no whole number from 0"),
+    "x with a fraction": ("1 3 4 1\n2 5.5 6 0\n3 4 1 0\n", r"row 2 has an x or y that is no whole number"),
+    "x too large": ("1 3 4 1\n2 70000 6 0\n3 4 1 0\n", r"row 2 has an x or y that is no whole number"),
     "polarity of 2": ("1 3 4 1\n2 5 6 2\n3 4 1 0\n", r"row 2 has a polarity that is none of -1, 0, 1"),
     "time too large": ("1 3 4 1\n2e30 5 6 0\n3 4 1 0\n", r"row 2 has a time that is too large"),
-    "negative time": ("1 3 4 1\n-2 5 6 0\n3 4 1 0\n", r"1 of 43 events have negative times, first event 1 at -2 µs"),
+    "negative time": ("1 3 4 1\n-2 5 6 0\n3 4 1 0\n", r"1 of 43 events have negative times"),
 }  # fmt: skip
 
 
@@ -162,9 +162,10 @@ def test_a_last_line_that_is_cut_off_is_reported(tmp_path: Path) -> None:
 
 def test_text_that_is_no_events_is_refused(tmp_path: Path) -> None:
     """Prose, too few columns, other names, and lines without end are not taken for events."""
-    for number, content in enumerate(
-        ("once upon a time\n", "1,2,3\n4,5,6\n", "a,b,c,d\n1,2,3,1\n", "1 2.5 3 1\n" * 40)
-    ):
+    prose = "once upon a time\n"
+    few = "1 2 3 1\nend\n"
+    contents = (prose, few, "1,2,3\n4,5,6\n", "a,b,c,d\n1,2,3,1\n", "1 2.5 3 1\n" * 40)
+    for number, content in enumerate(contents):
         path = text(tmp_path / f"{number}.txt", content)
         assert TEXT_EVENTS.recognise(path, path.read_bytes()) is None
         with pytest.raises(SourceError, match=r"is no text of events: expected lines of t, x, y, p"):
@@ -312,9 +313,7 @@ def test_numpy_files_without_events_are_refused(tmp_path: Path) -> None:
             open_numpy(path)
     write_structured_npy(tmp_path / "cut.npy", EVENTS)
     (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-9])
-    with pytest.raises(
-        SourceError, match=r"is cut off: shape \(700,\) of .* needs \d+ bytes, the file has \d+"
-    ):
+    with pytest.raises(SourceError, match=r"is cut off: shape \(700,\) of .* needs \d+ bytes"):
         open_numpy(tmp_path / "cut.npy")
 
 
