@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lazystore.dataset import Store, open
     from lazystore.events.stream import EventStream
     from lazystore.render import ChunkedLazyFieldRenderer, LazyFieldRenderer
+    from lazystore.viewer import view
 
 # Name -> module that holds it. Everything is imported when first asked for, so that
 # `import lazystore` costs nothing beside numpy.
@@ -32,6 +33,7 @@ _HOMES = {
     "Store": "lazystore.dataset",
     "convert": "lazystore.convert.api",
     "open": "lazystore.dataset",
+    "view": "lazystore.viewer",
 }
 _MODULES = ("neurospatial",)
 
@@ -46,6 +48,7 @@ __all__ = [
     "convert",
     "neurospatial",
     "open",
+    "view",
 ]
 
 

@@ -83,8 +83,7 @@ def _draw_events(axes: Axes, store: Store, session_s: float) -> None:
     stream = store["drone"]
     half = EVENT_WINDOW_S / 2
     window = stream.window(session_s - half, session_s + half, unit="s")
-    # The event camera looks through the same lens as the video camera.
-    matrix = np.array(store.records["mouse"].attributes["transform"]["matrix"])
+    matrix = np.array(store.records["drone"].attributes["transform"]["matrix"])
     x, y = matrix @ np.stack([window.x, window.y, np.ones(len(window.t))])
     for polarity, color in ((0, "tab:blue"), (1, "tab:red")):
         chosen = np.asarray(window.p) == polarity

@@ -1,0 +1,70 @@
+"""A store in napari: every item a layer, one slider in session seconds.
+
+`timeline`, `aligned` and `layers` are plain data and arithmetic; `window` alone knows napari.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lazystore.dataset import Store
+from lazystore.dataset import open as open_store
+from lazystore.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import napari
+
+
+def view(
+    store: Store | str | os.PathLike[str],
+    items: Sequence[str] | None = None,
+    *,
+    rate_hz: float | None = None,
+    show: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> napari.Viewer:
+    """Show a store's items in napari, aligned in session time.
+
+    Parameters
+    ----------
+    store
+        An open store, or where one lies.
+    items
+        Names of the items to show; None for all.
+    rate_hz
+        Steps a second of the slider; None for the fastest movie's own.
+    show
+        Whether the window is shown at once.
+    storage_options
+        As for `open`.
+
+    Returns
+    -------
+    napari.Viewer
+        One layer an item. Each shows its sample nearest to the slider's session second, and is
+        blank where it has none.
+
+    Raises
+    ------
+    MissingExtraError
+        If napari is not installed.
+    UsageError
+        If an item is unknown, or none of them can be shown.
+    """
+    try:
+        from lazystore.viewer.window import open_viewer
+    except ImportError as error:
+        raise MissingExtraError(f'viewing needs napari: pip install "lazystore[viewer]" ({error})') from error
+    opened = store if isinstance(store, Store) else open_store(store, storage_options=storage_options)
+    return open_viewer(opened, items, rate_hz=rate_hz, show=show)
+
+
+def run(store: Store, items: Sequence[str] | None = None) -> None:
+    """Show a store and stay until the window is closed."""
+    viewer = view(store, items)
+    import napari
+
+    napari.run()
+    del viewer

@@ -1,0 +1,122 @@
+"""Layers into a napari window; the only module that knows napari."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import napari
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.dataset import Store
+from lazystore.viewer.aligned import AlignedMovie
+from lazystore.viewer.layers import EVENT_COLORMAP, LayerSpec, layers_of
+from lazystore.viewer.timeline import Timeline, timeline_of
+
+logger = logging.getLogger("lazystore")
+POINT_SIZE_SHARE = 0.04
+FIELD_OPACITY = 0.6
+
+
+def open_viewer(
+    store: Store, items: Sequence[str] | None, *, rate_hz: float | None, show: bool
+) -> napari.Viewer:
+    """A viewer with a layer an item; see `lazystore.viewer.view`."""
+    specs, notes = layers_of(store, items, rate_hz=rate_hz)
+    for note in notes:
+        logger.info(note)
+    timeline = timeline_of([spec.samples for spec in specs], rate_hz)
+    viewer = napari.Viewer(title=f"lazystore: {store.location.url}", show=show)
+    worlds = {spec.units for spec in specs}
+    for spec in specs:
+        if spec.is_points:
+            _add_points(viewer, spec, timeline, worlds)
+        else:
+            _add_movie(viewer, spec, timeline, worlds)
+    viewer.dims.axis_labels = ("time", "y", "x")
+    if any(spec.affine[0, 0] < 0 for spec in specs):
+        # A world whose y points up; images alone keep napari's y, which points down.
+        viewer.camera.orientation2d = ("up", "right")
+    # Pixels of one camera and centimetres have no place in common: side by side then.
+    viewer.grid.enabled = len(worlds) > 1
+    viewer.dims.set_current_step(0, 0)
+    viewer.reset_view()
+    return viewer
+
+
+def _placed(spec: LayerSpec) -> NDArray[np.float64]:
+    """The affine of (time, y, x): time is placed by scale and translate alone."""
+    affine = np.eye(4)
+    affine[1:, 1:] = spec.affine
+    return affine
+
+
+def _units(spec: LayerSpec, worlds: set[str]) -> tuple[str, str, str]:
+    # Layers of one window must agree on a unit; centimetres beside pixels are both drawn as numbers.
+    unit = spec.units if len(worlds) == 1 else "px"
+    return "second", *(("pixel", "pixel") if unit in ("px", "") else (unit, unit))
+
+
+def _add_movie(viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str]) -> None:
+    movie = AlignedMovie(spec.data, spec.samples, timeline)
+    colours: dict[str, Any] = (
+        {"rgb": True}
+        if spec.is_rgb
+        else {"contrast_limits": spec.contrast_limits, "colormap": _colormap(spec.colormap)}
+    )
+    viewer.add_image(
+        movie,
+        name=spec.name,
+        scale=(timeline.step_s, 1.0, 1.0),
+        translate=(timeline.start_s, 0.0, 0.0),
+        affine=_placed(spec),
+        units=_units(spec, worlds),
+        axis_labels=("time", "y", "x"),
+        # A field over a video lets it shine through.
+        opacity=FIELD_OPACITY if spec.kind == "field" and len(viewer.layers) else 1.0,
+        multiscale=False,
+        **colours,
+    )
+
+
+def _colormap(name: str) -> Any:
+    if name != EVENT_COLORMAP:
+        return name
+    colors = [[0.15, 0.45, 1.0, 1.0], [0.5, 0.5, 0.5, 0.0], [1.0, 0.25, 0.1, 1.0]]
+    return napari.utils.Colormap(colors, name=EVENT_COLORMAP)
+
+
+def _add_points(viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str]) -> None:
+    """Positions at the slider's second: a few points, replaced at each step."""
+
+    def positions() -> NDArray[np.float64]:
+        # Before the first movie is there, napari has no slider.
+        step = viewer.dims.current_step[0] if viewer.dims.ndim == 3 else 0
+        index = spec.samples.nearest(timeline.second(step))
+        if index is None:
+            return np.empty((0, 2))
+        places = np.asarray(spec.data[index], np.float64).reshape(-1, spec.data.shape[-1])[:, :2]
+        return places[np.isfinite(places).all(axis=1)][:, ::-1]
+
+    _, _, unit = _units(spec, worlds)
+    extent = viewer.layers.extent.world if len(viewer.layers) else np.array([[0, 0, 0], [0, 100, 100]])
+    size = float(np.ptp(extent[:, -2:], axis=0).max()) * POINT_SIZE_SHARE
+    layer = viewer.add_points(
+        positions(),
+        name=spec.name,
+        ndim=2,
+        size=max(size, 1e-6),
+        face_color="transparent",
+        border_color="orange",
+        border_width=0.2,
+        units=(unit, unit),
+        axis_labels=("y", "x"),
+    )
+
+    def move(_: Any = None) -> None:
+        layer.data = positions()
+
+    viewer.dims.events.current_step.connect(move)
+    move()
