@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lazystore.errors import StoreError
 from lazystore.schema import JSON, ArraySpec
 from lazystore.store.index import METADATA, ItemRecord, read_item, update_root, write_json
-from lazystore.store.location import LocalLocation
+from lazystore.store.location import LocalLocation, is_partial
 from lazystore.store.lock import file_lock
 from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
 from lazystore.store.progress import ProgressArea
@@ -127,10 +127,17 @@ def _n_files(spec: ArraySpec) -> int:
 
 
 def settle(location: LocalLocation, name: str, area: ProgressArea) -> None:
-    """Finish or undo a change that was interrupted; nothing to do where there was none."""
+    """Finish or undo a change that was interrupted; nothing to do where there was none.
+
+    The caller holds the item's lock.
+    """
+    area.delete_partials()
     journal = area.read_document(AMENDMENT)
     if journal is None:
         return
+    for key in list(location.list(f"{name}/")):
+        if is_partial(key):
+            location.delete(key)
     record = read_item(location, name)
     current = "" if record is None else str(record.attributes["manifest"]["key"])
     if record is not None and journal.get("root") == current:

@@ -291,6 +291,10 @@ def update_root(location: Location, *, add: list[str], remove: list[str]) -> Non
             )
         index = found
     names = (set(index.items) | set(add)) - set(remove)
+    # Who was killed in here left a half-written file; none but the lock's holder can own one now.
+    delete_partials = getattr(location, "delete_partials", lambda folder: None)
+    for folder in {"", *(parent for name in names for parent in parents_of(name))}:
+        delete_partials(folder)
     items: dict[str, ItemRecord] = {}
     for name in sorted(names):
         record = read_item(location, name) if name in add else index.items[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Protocol, runtime_checkable
 from lazystore.errors import DamagedStoreError, HostileStoreError, NoSpaceError, StoreError
 
 PARTIAL_SUFFIX = ".partial"
+_PARTIAL = re.compile(r"\.[^/]+\.\d+-\d+\.partial")
 _RENAME_RETRIES_S = (0.001, 0.005, 0.02, 0.05, 0.2, 0.5)
 # Windows: access denied and sharing violation, both of which pass when a virus scanner lets go.
 _TRANSIENT_WINERRORS = (5, 32)
@@ -55,6 +57,15 @@ class Location(Protocol):
         """Every key that begins with `prefix` (a folder's key with its slash, or nothing)."""
 
 
+def is_partial(key: str) -> bool:
+    """Whether a key is a file that a killed writer left half-written.
+
+    >>> is_partial("mouse/data/c/0/.0.12-140.partial"), is_partial("mouse/my.partial")
+    (True, False)
+    """
+    return _PARTIAL.fullmatch(key.rpartition("/")[2]) is not None
+
+
 def _fsync_folder(folder: str) -> None:
     """Make renames and creations in a folder durable; Windows has no such call."""
     if not hasattr(os, "O_DIRECTORY"):
@@ -83,6 +94,16 @@ def _write_all(handle: int, data: bytes | memoryview) -> None:
     view = memoryview(data).cast("B")
     while view.nbytes:
         view = view[os.write(handle, view) :]
+
+
+def write_error(error: OSError, key: str, where: str) -> StoreError | NoSpaceError:
+    """What to tell a person about a write that failed."""
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return NoSpaceError(
+            f"no space left for {key!r} under {where}; free some and run the same command "
+            "again: it resumes where it stopped"
+        )
+    return StoreError(f"cannot write {key!r} under {where}: {error.strerror or error}")
 
 
 def _replace(source: str, target: str) -> None:
@@ -221,18 +242,24 @@ class LocalLocation:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(partial)
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise NoSpaceError(
-                    f"no space left for {key!r} under {self.url}; free some and run the same command "
-                    "again: it resumes where it stopped"
-                ) from error
-            raise StoreError(f"cannot write {key!r} under {self.url}: {error.strerror or error}") from error
+            raise write_error(error, key, self.url) from error
 
     def delete(self, key: str) -> None:
         path = self.path(key)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             os.unlink(path)
             _fsync_folder(os.path.dirname(path))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise StoreError(f"cannot delete {key!r} under {self.url}: {error.strerror or error}") from error
+
+    def delete_partials(self, folder: str = "") -> None:
+        """Delete what killed writers left half-written right in a folder; the caller holds its lock."""
+        path = self.path(folder) if folder else str(self.root)
+        for name in os.listdir(path) if os.path.isdir(path) else ():
+            if is_partial(name):
+                self.delete(f"{folder}/{name}" if folder else name)
 
     def delete_empty_folders(self, prefix: str = "") -> None:
         """Remove the folders below `prefix`, and itself, that hold nothing any more."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lazystore.errors import StoreError
+from lazystore.store.location import write_error
 
 try:
     import fcntl
@@ -42,14 +43,19 @@ def file_lock(path: Path, *, wait: bool, held_message: str) -> Iterator[None]:
     Raises
     ------
     StoreError
-        With `held_message`, if another process holds it and `wait` is false.
+        With `held_message`, if another process holds it and `wait` is false; or if the file cannot
+        be made (`NoSpaceError` where the disk is full).
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
             continue  # The holder before us removed the folder just now.
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()
+            raise write_error(error, path.name, str(path.parent)) from error
         if not _try_lock(handle, wait=wait):
             os.close(handle)
             raise StoreError(held_message)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 
 from lazystore.errors import DamagedStoreError
 from lazystore.schema import JSON, canonical_json
-from lazystore.store.location import PARTIAL_SUFFIX, LocalLocation
+from lazystore.store.location import LocalLocation, write_error
 from lazystore.store.manifest import Entry
 
 PROGRESS_SUFFIX = ".progress"
 PLAN = "plan.json"
 REMOVAL = "removal.json"
 RECORDS = "records/"
+HEADER_GUESS_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +46,52 @@ class TaskRecord:
     reasons: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """The record's file: a JSON line, then the arrays' bytes; the line holds their hash."""
-        payload = b"".join(np.ascontiguousarray(array).tobytes() for array in self.shares.values())
+        """The record's file: a JSON line, then the arrays' bytes; the line holds a hash of each."""
+        payloads = [np.ascontiguousarray(array).tobytes() for array in self.shares.values()]
         header: JSON = {
             "task": self.task,
             "entries": [[e.key, e.size, e.crc32c, e.sha256] for e in self.entries],
-            "shares": [[name, a.dtype.str, list(a.shape)] for name, a in self.shares.items()],
+            "shares": [
+                [name, array.dtype.str, list(array.shape), hashlib.sha256(payload).hexdigest()]
+                for (name, array), payload in zip(self.shares.items(), payloads, strict=True)
+            ],
             "missing": list(self.missing),
             "reasons": list(self.reasons),
-            "sha256": hashlib.sha256(payload).hexdigest(),
         }
-        return canonical_json(header) + b"\n" + payload
+        return b"".join([canonical_json(header), b"\n", *payloads])
 
-    @classmethod
-    def from_bytes(cls, content: bytes) -> TaskRecord:
-        """The record in a file.
 
-        Raises
-        ------
-        ValueError
-            If the bytes are not those that were written.
-        """
-        line, _, payload = content.partition(b"\n")
-        header = json.loads(line)
-        if hashlib.sha256(payload).hexdigest() != header["sha256"]:
-            raise ValueError("payload hash")
-        file = io.BytesIO(payload)
-        shares = {}
-        for name, dtype, shape in header["shares"]:
+class StoredShares(Mapping[str, NDArray[Any]]):
+    """A recorded task's shares; each is read when it is asked for, and checked.
+
+    The commit asks for one share of every task, then for the next share of every task: reading
+    records whole would read them once a share.
+    """
+
+    def __init__(self, location: LocalLocation, key: str, offset: int, shares: Sequence[Any]) -> None:
+        self._location = location
+        self._key = key
+        self._places: dict[str, tuple[int, int, np.dtype[Any], list[int], str]] = {}
+        for name, dtype, shape, sha256 in shares:
             kind = np.dtype(dtype)
-            count = int(np.prod(shape, dtype=np.int64))
-            shares[name] = np.frombuffer(file.read(count * kind.itemsize), kind).reshape(shape)
-        entries = tuple(Entry(*entry) for entry in header["entries"])
-        return cls(header["task"], entries, shares, tuple(header["missing"]), tuple(header["reasons"]))
+            n_bytes = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+            self._places[name] = (offset, n_bytes, kind, shape, sha256)
+            offset += n_bytes
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        offset, n_bytes, kind, shape, sha256 = self._places[name]
+        data = self._location.read_range(self._key, offset, n_bytes)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise DamagedStoreError(
+                f"{self._location.url}: {self._key} is damaged; run the same command again to redo its task"
+            )
+        return np.frombuffer(data, kind).reshape(shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 class ProgressArea:
@@ -120,6 +134,11 @@ class ProgressArea:
         """Forget a document."""
         self._location.delete(name)
 
+    def delete_partials(self) -> None:
+        """Delete what a killed converter left half-written; the caller holds the item's lock."""
+        self._location.delete_partials()
+        self._location.delete_partials(RECORDS.rstrip("/"))
+
     def write_record(self, record: TaskRecord) -> None:
         """Record a task whose files are durable."""
         self._location.write(f"{RECORDS}{record.task:08d}", [record.to_bytes()])
@@ -129,9 +148,35 @@ class ProgressArea:
 
         A damaged record only costs doing the task again.
         """
+        key = f"{RECORDS}{task:08d}"
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
-            return TaskRecord.from_bytes(self._location.read(f"{RECORDS}{task:08d}"))
+            line = self._first_line(key)
+            header = json.loads(line)
+            return TaskRecord(
+                header["task"],
+                tuple(Entry(*entry) for entry in header["entries"]),
+                StoredShares(self._location, key, len(line) + 1, header["shares"]),
+                tuple(header["missing"]),
+                tuple(header["reasons"]),
+            )
         return None
+
+    def _first_line(self, key: str) -> bytes:
+        length = HEADER_GUESS_BYTES
+        while True:
+            head = self._location.read_range(key, 0, length)
+            line, newline, _ = head.partition(b"\n")
+            if newline or len(head) < length:
+                return line
+            length *= 8
+
+    def has_sound_record(self, task: int) -> bool:
+        """Whether a task's record is there, every byte of it as it was written."""
+        record = self.read_record(task)
+        try:
+            return record is not None and all(share is not None for share in record.shares.values())
+        except DamagedStoreError:
+            return False
 
     def recorded_tasks(self) -> list[int]:
         """Numbers of the tasks that have a record, ascending."""
@@ -155,8 +200,18 @@ class ProgressArea:
             yield record
 
     def clear(self) -> None:
-        """Remove the item's area, its plan last: without a plan nothing is left to resume."""
-        shutil.rmtree(self.folder / RECORDS, ignore_errors=True)
+        """Empty the item's area but for its lock, the plan last: without it nothing is left to resume."""
+        try:
+            shutil.rmtree(self.folder / RECORDS)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            # Records that stay would be taken for those of the next conversion.
+            raise write_error(error, RECORDS, str(self.folder)) from error
+        keep = (PLAN, self.lock_path.name)
+        for name in [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []:
+            if name not in keep:
+                self._location.delete(name)
         self._location.delete(PLAN)
 
     def has_plan(self) -> bool:
@@ -167,11 +222,8 @@ class ProgressArea:
 def unfinished_items(store_root: Path) -> list[str]:
     """Names of the items whose conversion was begun and has not finished."""
     top = Path(f"{store_root}{PROGRESS_SUFFIX}")
-    if not top.is_dir():
+    try:
+        names = os.listdir(top)
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(unquote(folder.name) for folder in top.iterdir() if (folder / PLAN).is_file())
-
-
-def is_partial(key: str) -> bool:
-    """Whether a key is a file that a killed writer left half-written."""
-    return key.endswith(PARTIAL_SUFFIX)
+    return sorted(unquote(name) for name in names if (top / name / PLAN).is_file())

@@ -34,9 +34,8 @@ from lazystore.store.index import (
     read_document,
     root_document,
 )
-from lazystore.store.location import Location
+from lazystore.store.location import Location, is_partial
 from lazystore.store.manifest import Entry, read_entries, read_root
-from lazystore.store.progress import is_partial
 
 LEVELS = ("quick", "sample", "full")
 READ_BYTES = 8 * 1024 * 1024

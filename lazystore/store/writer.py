@@ -6,6 +6,7 @@ Nothing of an item can be seen, by us or by plain Zarr, before every byte of it 
 from __future__ import annotations
 
 import contextlib
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from lazystore.chunks import ceil_div
 from lazystore.errors import DamagedStoreError, StoreError
 from lazystore.schema import JSON, ArraySpec, check_item_name, group_metadata
+from lazystore.store.amend import settle
 from lazystore.store.index import (
     METADATA,
     ItemRecord,
@@ -27,13 +29,15 @@ from lazystore.store.index import (
     update_root,
     write_json,
 )
-from lazystore.store.location import LocalLocation
+from lazystore.store.location import LocalLocation, is_partial
 from lazystore.store.lock import file_lock
 from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
-from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, is_partial, unfinished_items
+from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, unfinished_items
 from lazystore.store.shard import encode_file
 
 MANIFEST_FOLDER = "manifest"
+# Keys below an item that a conversion may have written; anything else there is a person's own.
+_OURS = re.compile(r"(.*/)?(zarr\.json|c([/.]\d+)*|manifest/(root|page-\d+)-[0-9a-f]{12}\.json)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class ItemWriter:
         self._area = ProgressArea(location.root, plan.name)
         self._stack = contextlib.ExitStack()
         self._finished: set[int] = set()
+        self._records: list[TaskRecord] | None = None
         # Set where the item is there already, from the same source and settings: nothing to do.
         self.already: ItemRecord | None = None
 
@@ -118,7 +123,7 @@ class ItemWriter:
         try:
             self._begin()
         except BaseException:
-            self._stack.close()
+            self._leave()
             raise
         return self
 
@@ -128,6 +133,9 @@ class ItemWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
         self._stack.close()
         with contextlib.suppress(OSError):
             self._area.top.rmdir()
@@ -135,21 +143,40 @@ class ItemWriter:
     # --- before the first task ----------------------------------------------------------------
 
     def _begin(self) -> None:
+        name = self.plan.name
         self._finish_removal()
+        settle(self.location, name, self._area)
         kept = self._area.read_document(PLAN)
         committed = self._committed()
-        same = committed is not None and committed.generation == self.plan.generation
-        if same and kept is None and self._resume and not self._overwrite:
-            self.already = committed
-            return
-        if committed is not None and (self._overwrite or not (kept and same)):
+        if committed is not None:
+            same = self._resume and committed.generation == self.plan.generation
+            # Killed between the commit point and the end: what is left to do costs no task.
+            ended_late = kept is not None and kept.get("generation") == committed.generation
+            if ended_late:
+                self._finish_commit()
+                kept = None
+            if same and (ended_late or not self._overwrite):
+                self.already = committed
+                return
             if not self._overwrite:
                 raise StoreError(
-                    f"item {self.plan.name!r} is already in {self.location.url}; "
+                    f"item {name!r} is already in {self.location.url}; "
                     "pass --overwrite to replace it, or --name to add another"
                 )
             self._remove(committed)
-        check_name_is_free(self.location, self.plan.name)
+            kept = None
+        # Under the lock, so that of two that begin at once each sees the other's name.
+        with self._root_lock():
+            check_name_is_free(self.location, name)
+            self._claim(kept)
+        self._finished = {
+            task
+            for task in self._area.recorded_tasks()
+            if task < self.plan.n_tasks and self._is_durable(task)
+        }
+
+    def _claim(self, kept: Mapping[str, Any] | None) -> None:
+        """Write the plan, or go on with the one that is there."""
         if kept is not None and kept.get("generation") != self.plan.generation:
             if self._resume and not self._overwrite:
                 raise StoreError(
@@ -160,11 +187,6 @@ class ItemWriter:
         if kept is None or not self._resume:
             self._discard_unfinished()
             self._area.write_document(PLAN, self.plan.to_document())
-        self._finished = {
-            task
-            for task in self._area.recorded_tasks()
-            if task < self.plan.n_tasks and self._is_durable(task)
-        }
 
     def _committed(self) -> ItemRecord | None:
         document = read_document(self.location, f"{self.plan.name}/{METADATA}")
@@ -173,7 +195,7 @@ class ItemWriter:
     def _is_durable(self, task: int) -> bool:
         """Whether a recorded task's files are there in full; otherwise it is done again."""
         record = self._area.read_record(task)
-        if record is None:
+        if record is None or not self._area.has_sound_record(task):
             return False
         try:
             return all(self.location.size(f"{self.plan.name}/{e.key}") == e.size for e in record.entries)
@@ -183,7 +205,8 @@ class ItemWriter:
     def _discard_unfinished(self) -> None:
         """Delete what an abandoned conversion wrote: nothing of it was ever committed."""
         for key in list(self.location.list(f"{self.plan.name}/")):
-            self.location.delete(key)
+            if _OURS.fullmatch(key.removeprefix(f"{self.plan.name}/")) or is_partial(key):
+                self.location.delete(key)
         self.location.delete_empty_folders(self.plan.name)
         self._area.clear()
 
@@ -259,8 +282,10 @@ class ItemWriter:
         return Entry(key, encoded.size, encoded.crc32c, encoded.sha256)
 
     def records(self) -> Iterator[TaskRecord]:
-        """Every task's record in order, one in memory at a time."""
-        return self._area.records(range(self.plan.n_tasks))
+        """Every task's record in order, when all are finished; shares are read when asked for."""
+        if self._records is None:
+            self._records = list(self._area.records(range(self.plan.n_tasks)))
+        return iter(self._records)
 
     # --- commit -------------------------------------------------------------------------------
 
@@ -307,10 +332,14 @@ class ItemWriter:
             write_json(self.location, f"{plan.name}/{path}/{METADATA}", document)
         record = ItemRecord(plan.name, {**attributes, "manifest": root.reference()}, documents)  # type: ignore[arg-type]  # JSON documents are mappings here
         write_json(self.location, f"{plan.name}/{METADATA}", record.to_document())
-        with self._root_lock():
-            update_root(self.location, add=[plan.name, *self._others_to_index()], remove=[])
-        self._area.clear()
+        self._finish_commit()
         return record
+
+    def _finish_commit(self) -> None:
+        """What follows the commit point: the root's copy, and forgetting the plan."""
+        with self._root_lock():
+            update_root(self.location, add=[self.plan.name, *self._others_to_index()], remove=[])
+        self._area.clear()
 
     def _others_to_index(self) -> list[str]:
         """Items committed by a converter that was killed before it rebuilt the root."""
@@ -389,7 +418,7 @@ def check_name_is_free(location: LocalLocation, name: str) -> None:
         If so.
     """
     index = read_index(location)
-    for other in index.items if index else ():
+    for other in {*(index.items if index else ()), *unfinished_items(location.root)}:
         if other == name:
             continue
         mine, theirs = _folded(name) + "/", _folded(other) + "/"
