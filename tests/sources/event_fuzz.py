@@ -17,6 +17,7 @@ from tests.sources.event_samples import SAMPLES, Sample
 
 N_CUTS = 200
 N_MUTATIONS = 300
+# Of the processor, because other work on the machine must not fail a test.
 MAX_SECONDS = 5.0
 # Above what the process holds already: a block of every format fits several times.
 MAX_BYTES = 1 << 30
@@ -46,7 +47,7 @@ def mutate(data: bytes, chooser: random.Random) -> bytes:
 
 def try_one(sample: Sample, path: Path, whole: Events | None) -> str:
     """Open and read a damaged file; `whole` is what a prefix of it has to agree with."""
-    started = time.monotonic()
+    started = time.process_time()
     try:
         streams = list(sample.source_format.open(path, {}))
     except SourceError as error:
@@ -66,8 +67,8 @@ def try_one(sample: Sample, path: Path, whole: Events | None) -> str:
                 assert info.length <= len(whole)
                 for name, values in columns.items():
                     np.testing.assert_array_equal(values, whole.columns[name][: info.length])
-    elapsed = time.monotonic() - started
-    assert elapsed < MAX_SECONDS, f"took {elapsed:.1f} s"
+    elapsed = time.process_time() - started
+    assert elapsed < MAX_SECONDS, f"took {elapsed:.1f} s of the processor"
     return outcome
 
 

@@ -211,6 +211,18 @@ def test_bombs_are_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         close_all(opened)
 
 
+def test_absurd_packets_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet that is larger than any camera's is counted as damaged, not read."""
+    path = tmp_path / "a.aedat4"
+    monkeypatch.setattr(events_aedat4_file, "MAX_PACKET_BYTES", 2000)
+    body = packet(0, event_packet(EVENTS, 0, 100), 0) + packet(0, event_packet(EVENTS, 100, 700), 0)
+    path.write_bytes(aedat4_header(0) + body)
+    opened = streams(path)
+    assert opened[""].info.length == 100
+    assert "1 of 2 packets of events and triggers do not decode" in opened[""].info.problems[0]
+    close_all(opened)
+
+
 def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
     """Bytes that are gone, or another frame in place of the first, are errors."""
     path = tmp_path / "a.aedat4"

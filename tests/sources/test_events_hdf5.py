@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import zlib
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
-from lazystore.errors import SourceError
+from lazystore.errors import MissingExtraError, SourceError
 from lazystore.protocols import Source
 from lazystore.sources.events_hdf5 import DSEC, EVIO, MVSEC
 from lazystore.testing import check_source
@@ -323,3 +324,67 @@ def test_reads_go_on_after_closing_and_pickling(tmp_path: Path) -> None:
     for one in (source, again):
         np.testing.assert_array_equal(one.read(140, 320).columns["t"], EVENTS.t[140:320])
         one.close()
+
+
+def test_a_chunk_that_hdf5_decodes_and_that_is_damaged(tmp_path: Path) -> None:
+    """Damage under a filter that is left to HDF5 is named as well, in columns and in rows of four."""
+    path = tmp_path / "a.h5"
+    write_evio(path, WITHOUT_TRIGGERS, chunks=(100,), compression="gzip", fletcher32=True)
+    with h5py.File(path, "r+") as file:
+        file["events/y"].id.write_direct_chunk((300,), b"nonsense")
+    with pytest.raises(SourceError, match=r"dataset '/events/y': records 0 to 1000 cannot be read"):
+        open_evio(path)
+    write_mvsec(path, EVENTS)
+    with h5py.File(path, "r+") as file:
+        file["davis/left/events"].id.write_direct_chunk((300, 0), b"nonsense")
+    with pytest.raises(SourceError, match=r"'/davis/left/events': records 0 to 1000 cannot be read"):
+        MVSEC.open(path, {})
+
+
+def test_a_chunk_that_was_never_written(tmp_path: Path) -> None:
+    """A gap is an error: HDF5 would fill it with events that never were."""
+    path = tmp_path / "a.h5"
+    write_evio(path, WITHOUT_TRIGGERS)
+    with h5py.File(path, "r+") as file:
+        del file["events/x"]
+        x = file.create_dataset("events/x", (1000,), "u2", chunks=(100,), compression="gzip")
+        x[:500] = EVENTS.x[:500]
+        x[600:] = EVENTS.x[600:]
+    with pytest.raises(SourceError, match=r"declares 1000 records but holds 900; the recording was cut off"):
+        open_evio(path)
+
+
+def test_filters_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter of hdf5plugin names the extra; one that nobody has says how to get rid of it."""
+    path = tmp_path / "a.h5"
+    write_evio(path, WITHOUT_TRIGGERS, **STORAGES["zstd plugin"])
+    monkeypatch.setattr(h5py.h5z, "filter_avail", lambda number: False)
+    with pytest.raises(SourceError, match=r"compressed with HDF5 filter 32015, which neither"):
+        open_evio(path)
+    monkeypatch.setitem(sys.modules, "hdf5plugin", None)
+    with pytest.raises(MissingExtraError, match=r"filter 32015, which needs 'hdf5plugin'; pip install"):
+        open_evio(path)
+
+
+def test_odd_datasets_are_refused(tmp_path: Path) -> None:
+    """One value instead of one for each event, and chunks of another size than declared."""
+    path = tmp_path / "a.h5"
+    write_evio(path, WITHOUT_TRIGGERS)
+    replace(path, "t", np.array(5))
+    with pytest.raises(SourceError, match=r"dataset '/events/t' holds one value; expected"):
+        open_evio(path)
+    write_evio(path, WITHOUT_TRIGGERS, chunks=(100,), compression="gzip")
+    with h5py.File(path, "r+") as file:
+        file["events/y"].id.write_direct_chunk((0,), zlib.compress(bytes(50)))
+    with pytest.raises(SourceError, match=r"does not decode \(50 bytes instead of 200\)"):
+        open_evio(path)
+    write_evio(path, WITHOUT_TRIGGERS, chunks=(100,), compression="gzip", shuffle=True)
+    with h5py.File(path, "r+") as file:
+        file["events/y"].id.write_direct_chunk((0,), zlib.compress(bytes(51)))
+    with pytest.raises(SourceError, match=r"does not decode \(51 bytes shuffled by 2\)"):
+        open_evio(path)
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            file[f"events/{name}"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(SourceError, match=r"the file.s structure cannot be read .*it is damaged"):
+        open_evio(path)

@@ -17,7 +17,7 @@ from lazystore.errors import SourceError
 from lazystore.sources import events_kernels_ecf as ecf
 from lazystore.sources.events_metavision import METAVISION
 from lazystore.testing import check_source
-from tests.sources.event_files import HEIGHT, METAVISION_EVENT, WIDTH, some_events, write_metavision
+from tests.sources.event_files import HEIGHT, METAVISION_EVENT, WIDTH, Events, some_events, write_metavision
 from tests.sources.event_oracles import encode_ecf
 
 EVENTS = some_events(1000)
@@ -64,6 +64,35 @@ def test_damaged_triggers_do_not_cost_the_events(tmp_path: Path) -> None:
         assert source.info.length == len(EVENTS)
         (problem,) = source.info.problems
         assert problem.startswith("triggers cannot be read: ")
+
+
+def test_chunks_that_were_stored_without_ecf(tmp_path: Path) -> None:
+    """A chunk that HDF5 marks as not filtered holds the rows themselves."""
+    path = tmp_path / "a.hdf5"
+    write_metavision(path, EVENTS)
+    rows = np.zeros(128, METAVISION_EVENT)
+    for name, values in EVENTS.columns.items():
+        rows[name] = values[256:384]
+    with h5py.File(path, "r+") as file:
+        file["CD/events"].id.write_direct_chunk((256,), rows.tobytes(), 1)
+    with closing(METAVISION.open(path, {})[0]) as source:
+        np.testing.assert_array_equal(source.read(200, 500).columns["x"], EVENTS.x[200:500])
+    with h5py.File(path, "r+") as file:
+        file["CD/events"].id.write_direct_chunk((256,), rows.tobytes()[:99], 1)
+    with pytest.raises(SourceError, match=r"from event 256 on does not decode \(the chunk is cut"):
+        METAVISION.open(path, {})
+
+
+def test_other_compounds_are_not_events(tmp_path: Path) -> None:
+    """A dataset of that name with other fields is left alone; one without triggers is fine."""
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file["CD/events"] = np.zeros(5, [("a", "i8")])
+    assert METAVISION.recognise(path, path.read_bytes()[:4096]) is None
+    write_metavision(path, Events(EVENTS.t, EVENTS.x, EVENTS.y, EVENTS.p))
+    with closing(METAVISION.open(path, {})[0]) as source:
+        assert source.info.side == ()
+        assert source.info.problems == ()
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])

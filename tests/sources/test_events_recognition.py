@@ -103,7 +103,7 @@ def test_headers_that_contradict_themselves_are_refused(tmp_path: Path) -> None:
 
 
 HEADERS = {
-    "format and geometry": (b"% format EVT3;height=720;width=1280\n% geometry 9x9\n% end\nxx", (1280, 720), -2),
+    "format, geometry": (b"% format EVT3;height=720;width=1280\n% geometry 9x9\n% end\nxx", (1280, 720), -2),
     "geometry alone": (b"% evt 2.0\n% geometry 640x480\nxx", (640, 480), -2),
     "width and height": (b"% Width 304\n% Height 240\n% Version 2\n", (304, 240), None),
     "no size": (b"% evt 2.0\n% end\n", None, None),

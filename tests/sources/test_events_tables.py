@@ -353,3 +353,25 @@ def test_orders_that_do_not_fit_are_not_guessed() -> None:
     """Values that no common order explains stay unexplained."""
     assert columns_by_values(np.array([[0.5, 0.5, 0.5, 1.0]])) is None
     assert columns_by_values(np.zeros((0, 4))) is None
+
+
+def test_text_that_shrinks_is_noticed(tmp_path: Path) -> None:
+    """Lines that are gone when they are read are an error."""
+    path = tmp_path / "a.txt"
+    write_rpg(path, EVENTS)
+    with closing(open_text(path)) as source:
+        path.write_bytes(path.read_bytes()[:900])
+        with pytest.raises(SourceError, match=r"ends at byte 900, before byte \d+ where it ended"):
+            source.read(0, 700)
+
+
+def test_a_damaged_sample_is_refused(tmp_path: Path) -> None:
+    """An array whose first rows cannot be read is an error when it is opened."""
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, events=MATRIX)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 60] = bytes(60)
+    path.write_bytes(data)
+    assert NUMPY_EVENTS.recognise(path, bytes(data[:4096])) is None
+    with pytest.raises(SourceError, match=r"damaged|cannot be read"):
+        open_numpy(path)
