@@ -173,7 +173,10 @@ class Store(Mapping[str, Any]):
             from lazystore.store.fallback import ZarrPythonReader
 
             return ZarrPythonReader(self.location, prefix, record.documents[path])
-        return DirectChunkReader(self.location, prefix, spec, generation=record.generation)
+        checksums = record.checksums(path)
+        return DirectChunkReader(
+            self.location, prefix, spec, generation=record.generation, checksums=checksums
+        )
 
     def cached_reader(self, record: ItemRecord, path: str, *, prefetch: bool = True) -> ChunkReader:
         """A reader of one array through the process's cache."""
@@ -353,8 +356,10 @@ def _load(location: Location, record: ItemRecord, path: str) -> NDArray[Any]:
     prefix = f"{record.name}/{path}"
     spec = spec_from_metadata(path, record.documents[path])
     if spec.is_text:
-        return read_text(location, prefix, spec)
-    reader = DirectChunkReader(location, prefix, spec, generation=record.generation)
+        return read_text(location, prefix, spec, checksums=record.checksums(path))
+    reader = DirectChunkReader(
+        location, prefix, spec, generation=record.generation, checksums=record.checksums(path)
+    )
     try:
         return np.asarray(read_array(reader))
     finally:

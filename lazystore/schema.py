@@ -30,6 +30,8 @@ MAX_DIMENSIONS = 16
 
 SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 CRC32C_BYTES = 4
+# Before a shard's index: which shard this is, so that one in another's place is noticed.
+SHARD_MARK_BYTES = 16
 
 
 def canonical_json(document: JSON) -> bytes:
@@ -246,6 +248,21 @@ def _fill_value(dtype: np.dtype[Any]) -> JSON:
     if dtype.kind == "c":
         return [0.0, 0.0]
     return 0.0 if dtype.kind == "f" else 0
+
+
+def shard_mark(generation: str, path: str, key: str) -> bytes:
+    """What tells a shard from every other: it lies before its index, where plain Zarr reads nothing.
+
+    Parameters
+    ----------
+    generation, path, key
+        Of the item; the array's path in it; the shard's key below the array.
+
+    >>> len(shard_mark("0a", "data", "c/0")) == SHARD_MARK_BYTES
+    True
+    """
+    named = "\n".join((generation, path, key)).encode()
+    return hashlib.blake2b(named, digest_size=SHARD_MARK_BYTES).digest()
 
 
 class UnfamiliarLayoutError(Exception):

@@ -140,7 +140,10 @@ def _timing(location: LocalLocation, record: ItemRecord) -> Timing:
         base = (document.get("attributes") or {}).get("time_base")
         if base and "/" not in path:
             spec = spec_from_metadata(path, document)
-            values = np.asarray(read_array(DirectChunkReader(location, f"{record.name}/{path}", spec)))
+            checksums = record.checksums(path)
+            reader = DirectChunkReader(location, f"{record.name}/{path}", spec, checksums=checksums)
+            values = np.asarray(read_array(reader))
+            reader.close()
             return Timing(clock, Ticks(Fraction(*base), values, name=path), length, dim)
     raise StoreError(f"item {record.name!r} holds no native ticks; its clock cannot be moved")
 

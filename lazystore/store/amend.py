@@ -87,6 +87,7 @@ def amend(
 
     old_entries = list(read_entries(location, name, old_root))
     new_entries: list[Entry] = []
+    checksums: dict[str, JSON] = dict(record.attributes.get("checksums", {}))
     all_documents: dict[str, dict[str, Any]] = {
         path: dict(document) for path, document in record.documents.items()
     }
@@ -97,14 +98,17 @@ def amend(
     area.write_document(AMENDMENT, {"new": planned, "old": [], "folder": folder})
     for spec, pieces in arrays:
         all_documents[spec.path] = spec.to_metadata()
+        found: list[int] = []
         for number, piece in enumerate(pieces):
             encoded = encode_file(spec, (number, *(0 for _ in spec.shape[1:])), piece)
             key = f"{spec.path}/{spec.key((number, *(0 for _ in spec.shape[1:])))}"
             location.write(f"{name}/{key}", encoded.parts)
             new_entries.append(Entry(key, encoded.size, encoded.crc32c, encoded.sha256))
+            found.append(encoded.checksum)
+        checksums[spec.path] = found
     kept = [entry for entry in old_entries if not is_replaced(entry.key)]
     replaced = [entry.key for entry in old_entries if is_replaced(entry.key)]
-    body = {key: value for key, value in attributes.items() if key != "manifest"}
+    body = {**{key: value for key, value in attributes.items() if key != "manifest"}, "checksums": checksums}
     root = write_manifest(location, name, folder, [*kept, *new_entries], all_documents, body)
     still_used = {root.key, *(page.key for page in root.pages)}
     stale = [key for key in (old_root.key, *(page.key for page in old_root.pages)) if key not in still_used]

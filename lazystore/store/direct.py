@@ -49,7 +49,9 @@ class DirectChunkReader:
     spec
         The array; numbers only (`read_text` reads text).
     generation
-        Of the item; tells chunks of an overwritten store apart in caches above this reader.
+        Of the item; every shard must carry its mark. ``""`` for arrays of others, which have none.
+    checksums
+        The crc32c of every chunk in C order, for arrays without shards; None where not known.
     max_index_bytes
         Memory for shard indexes.
 
@@ -75,6 +77,7 @@ class DirectChunkReader:
         spec: ArraySpec,
         *,
         generation: str = "",
+        checksums: Sequence[int] | None = None,
         max_index_bytes: int = DEFAULT_INDEX_BYTES,
     ) -> None:
         if spec.is_text:
@@ -82,6 +85,7 @@ class DirectChunkReader:
         self.location = location
         self.prefix = prefix
         self.generation = generation
+        self._checksums = checksums
         self._spec = spec
         self._max_index_bytes = max_index_bytes
         # What every read needs, worked out once.
@@ -93,7 +97,14 @@ class DirectChunkReader:
             for axis, (size, length) in enumerate(zip(spec.shape, spec.chunks, strict=True))
             if size % length
         )
-        self._payloads = ChunkPayloads(location, prefix, spec, max_index_bytes=max_index_bytes)
+        self._payloads = ChunkPayloads(
+            location,
+            prefix,
+            spec,
+            generation=generation,
+            checksums=checksums,
+            max_index_bytes=max_index_bytes,
+        )
 
     @property
     def spec(self) -> ArraySpec:
@@ -108,7 +119,12 @@ class DirectChunkReader:
         return f"DirectChunkReader({self.location!r}, {self.prefix!r}, shape={self._spec.shape})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.location, self.prefix, self._spec, self.generation, self._max_index_bytes)
+        keywords = {
+            "generation": self.generation,
+            "checksums": self._checksums,
+            "max_index_bytes": self._max_index_bytes,
+        }
+        return _rebuild, (self.location, self.prefix, self._spec, keywords)
 
     def read_chunk(self, chunk_index: ChunkIndex) -> NDArray[Any]:
         """One chunk, cut at the array's end, read-only.
@@ -188,10 +204,8 @@ class DirectChunkReader:
         )
 
 
-def _rebuild(
-    location: Location, prefix: str, spec: ArraySpec, generation: str, max_index_bytes: int
-) -> DirectChunkReader:
-    return DirectChunkReader(location, prefix, spec, generation=generation, max_index_bytes=max_index_bytes)
+def _rebuild(location: Location, prefix: str, spec: ArraySpec, keywords: dict[str, Any]) -> DirectChunkReader:
+    return DirectChunkReader(location, prefix, spec, **keywords)
 
 
 def read_array(reader: Any, max_bytes: int = MAX_COORDINATE_BYTES) -> NDArray[Any]:
@@ -236,12 +250,14 @@ def read_array(reader: Any, max_bytes: int = MAX_COORDINATE_BYTES) -> NDArray[An
     return _as_text(values, spec.path) if spec.is_text else values
 
 
-def read_text(location: Location, prefix: str, spec: ArraySpec) -> NDArray[np.str_]:
+def read_text(
+    location: Location, prefix: str, spec: ArraySpec, *, checksums: Sequence[int] | None = None
+) -> NDArray[np.str_]:
     """A whole text array.
 
     Parameters
     ----------
-    location, prefix, spec
+    location, prefix, spec, checksums
         As for `DirectChunkReader`; `spec.is_text` holds.
 
     Returns
@@ -259,7 +275,7 @@ def read_text(location: Location, prefix: str, spec: ArraySpec) -> NDArray[np.st
     n_texts = math.prod(spec.shape)
     if n_texts * 4 > MAX_COORDINATE_BYTES:
         raise HostileStoreError(f"text array {prefix!r} declares {n_texts} texts; at most 2**26 are read")
-    payloads = ChunkPayloads(location, prefix, spec)
+    payloads = ChunkPayloads(location, prefix, spec, checksums=checksums)
     try:
         texts = np.empty(spec.shape, object)
         for chunk_index in itertools.product(*map(range, grid_shape(spec.shape, spec.chunks))):

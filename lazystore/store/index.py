@@ -61,6 +61,12 @@ class ItemRecord:
         """Changes whenever the item's bytes may have changed; part of every cache key."""
         return str(self.attributes["generation"])
 
+    def checksums(self, path: str) -> list[int] | None:
+        """The crc32c of every chunk of an array without shards, in C order; None for others."""
+        found = self.attributes.get("checksums")
+        listed = found.get(path) if isinstance(found, Mapping) else None
+        return listed if isinstance(listed, list) else None
+
     def group_document(self) -> dict[str, JSON]:
         """The group's attributes, without consolidated metadata."""
         return group_metadata({**self.user_attributes, MARKER: self.attributes})

@@ -252,7 +252,7 @@ class LocalLocation:
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            raise StoreError(f"cannot delete {key!r} under {self.url}: {error.strerror or error}") from error
+            raise write_error(error, key, self.url) from error
 
     def delete_partials(self, folder: str = "") -> None:
         """Delete what killed writers left half-written right in a folder; the caller holds its lock."""

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from lazystore.chunks import ChunkIndex, chunk_region, grid_shape
 from lazystore.errors import DamagedStoreError, HostileStoreError, StoreError
-from lazystore.schema import CRC32C_BYTES, MAX_CHUNK_BYTES, MAX_METADATA_BYTES, ArraySpec
+from lazystore.schema import (
+    CRC32C_BYTES,
+    MAX_CHUNK_BYTES,
+    MAX_METADATA_BYTES,
+    SHARD_MARK_BYTES,
+    ArraySpec,
+    shard_mark,
+)
 from lazystore.store.files import LocalFiles
 from lazystore.store.location import Location
 from lazystore.store.shard_index import ENTRY_BYTES, IndexCache, Run, ShardIndex, Want, parse_index, runs_of
@@ -132,6 +139,10 @@ class ChunkPayloads:
         Where the store lies, and the array's key in it.
     spec
         The array.
+    generation
+        Of the item; every shard must then carry its mark. ``""`` for arrays of others.
+    checksums
+        The crc32c of every chunk in C order, for arrays without shards; None where not known.
     max_index_bytes
         Memory for shard indexes; the least recently used go first.
 
@@ -148,6 +159,8 @@ class ChunkPayloads:
         prefix: str,
         spec: ArraySpec,
         *,
+        generation: str = "",
+        checksums: Sequence[int] | None = None,
         max_index_bytes: int = DEFAULT_INDEX_BYTES,
     ) -> None:
         import google_crc32c
@@ -167,6 +180,9 @@ class ChunkPayloads:
                 f"array {prefix!r} declares {math.prod(self._per_file)} chunks in a shard; at most "
                 f"{MAX_METADATA_BYTES // ENTRY_BYTES} are read"
             )
+        self._generation = generation
+        self._checksums = checksums
+        self._mark_bytes = SHARD_MARK_BYTES if generation else 0
         self._max_payload = max_payload_bytes(spec)
         self._attempts: int = getattr(location, "reread_attempts", 1)
         local = hasattr(location, "open_guarded")
@@ -251,12 +267,26 @@ class ChunkPayloads:
                 raise self._cut_short(len(data), length, chunk_index)
         if self._crc32c(data) != CRC32C_RESIDUE:
             raise self._altered(chunk_index)
+        if self._spec.shards is None and self._checksums is not None:
+            self._check_place(data, chunk_index)
         with self._count_lock:
             counts = self._counts
             counts[0] += 1
             counts[1] += len(data)
             counts[3] += 1
         return data
+
+    def _check_place(self, data: bytes, chunk_index: ChunkIndex) -> None:
+        """Refuse sound bytes that belong to another chunk."""
+        number = 0
+        for index, size in zip(chunk_index, self._grid, strict=True):
+            number = number * size + index
+        found = int.from_bytes(data[-CRC32C_BYTES:], "little")
+        if self._checksums is not None and found != self._checksums[number]:
+            raise DamagedStoreError(
+                f"{self.describe(chunk_index)}: these are the bytes of another chunk, or of an older one; "
+                "run `lazystore verify`"
+            )
 
     def get_many(self, chunk_indices: Sequence[ChunkIndex]) -> list[Payload]:
         """Several chunks' bytes in the order asked for; neighbours in a shard share a read."""
@@ -369,17 +399,20 @@ class ChunkPayloads:
         return index
 
     def _load_index(self, file: ShardFile, key: str) -> ShardIndex:
-        data = file.read_tail(self._index_bytes)
+        tail = file.read_tail(self._mark_bytes + self._index_bytes)
         with self._count_lock:
             self._counts[2] += 1
             self._counts[3] += 1
         problem = None
+        data = tail[self._mark_bytes :]
         if len(data) != self._index_bytes:
-            problem = f"{len(data)} bytes are fewer than its index of {self._index_bytes}"
+            problem = f"{len(tail)} bytes are fewer than its index of {self._index_bytes}"
         elif self._crc32c(data) != CRC32C_RESIDUE:
             problem = "its index does not match the checksum"
+        elif self._generation and tail[: self._mark_bytes] != self._mark(key):
+            problem = "it is another shard, or one of an older conversion"
         else:
-            data_bytes = None if file.size is None else file.size - self._index_bytes
+            data_bytes = None if file.size is None else file.size - len(tail)
             index = parse_index(data, data_bytes, self._max_payload, file.identity)
             if isinstance(index, ShardIndex):
                 return index
@@ -388,6 +421,10 @@ class ChunkPayloads:
             f"shard {key!r} of array {self._prefix!r}: {problem}; "
             "run `lazystore verify` to see what else is damaged"
         )
+
+    def _mark(self, key: str) -> bytes:
+        below = key[len(self._prefix) + 1 :] if self._prefix else key
+        return shard_mark(self._generation, self._spec.path, below)
 
     def _extent(self, index: ShardIndex, number: int, chunk_index: ChunkIndex) -> tuple[int, int]:
         extent = index.extent(number)

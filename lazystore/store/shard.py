@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import chunk_region, grid_shape
-from lazystore.schema import SHUFFLES, ArraySpec, Codec
+from lazystore.schema import CRC32C_BYTES, SHUFFLES, ArraySpec, Codec, shard_mark
 
 ABSENT = 2**64 - 1
 
@@ -27,6 +27,11 @@ class EncodedFile:
     size: int
     crc32c: int
     sha256: str
+
+    @property
+    def checksum(self) -> int:
+        """The crc32c that ends the file: of its one chunk, or of its index."""
+        return int.from_bytes(self.parts[-1][-CRC32C_BYTES:], "little")
 
 
 @lru_cache(maxsize=64)
@@ -88,7 +93,9 @@ def _encode_text(chunk: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
     return b"".join(parts)
 
 
-def encode_file(spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any]) -> EncodedFile:
+def encode_file(
+    spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any], *, generation: str = ""
+) -> EncodedFile:
     """What the key `spec.key(file_index)` holds.
 
     Parameters
@@ -99,6 +106,8 @@ def encode_file(spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any])
         Position of the shard (or unsharded chunk) in the grid of files.
     block
         The array's values there, cut at the array's end.
+    generation
+        Of the item; a shard then carries its mark before its index.
     """
     expected = tuple(
         part.stop - part.start for part in chunk_region(tuple(file_index), spec.write_shape, spec.shape)
@@ -118,6 +127,8 @@ def encode_file(spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any])
         index[position] = (offset, len(encoded))
         offset += len(encoded)
         parts.append(encoded)
+    if generation:
+        parts.append(shard_mark(generation, spec.path, spec.key(file_index)))
     parts.append(with_checksum(index.tobytes()))
     return _file(parts)
 

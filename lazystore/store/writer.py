@@ -108,6 +108,7 @@ class ItemWriter:
         self._stack = contextlib.ExitStack()
         self._finished: set[int] = set()
         self._records: list[TaskRecord] | None = None
+        self._checksums: dict[str, dict[tuple[int, ...], int]] = {}
         # Set where the item is there already, from the same source and settings: nothing to do.
         self.already: ItemRecord | None = None
 
@@ -276,9 +277,11 @@ class ItemWriter:
         return sum(entry.size for entry in entries)
 
     def _write_file(self, spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any]) -> Entry:
-        encoded = encode_file(spec, file_index, block)
+        encoded = encode_file(spec, file_index, block, generation=self.plan.generation)
         key = f"{spec.path}/{spec.key(file_index)}"
         self.location.write(f"{self.plan.name}/{key}", encoded.parts)
+        if spec.shards is None:
+            self._checksums.setdefault(spec.path, {})[tuple(file_index)] = encoded.checksum
         return Entry(key, encoded.size, encoded.crc32c, encoded.sha256)
 
     def records(self) -> Iterator[TaskRecord]:
@@ -301,7 +304,7 @@ class ItemWriter:
         side
             Small arrays: the record, and a function that gives its values along axis 0 in pieces.
         attributes
-            The whole `attrs.lazystore`, less `manifest`.
+            The whole `attrs.lazystore`, less `manifest` and `checksums`.
 
         Raises
         ------
@@ -324,6 +327,9 @@ class ItemWriter:
             for depth in range(1, spec.path.count("/") + 1):
                 documents["/".join(spec.path.split("/")[:depth])] = group_metadata({})
             documents[spec.path] = spec.to_metadata()
+        # Sorted file numbers are C order.
+        checksums = {path: [found[i] for i in sorted(found)] for path, found in self._checksums.items()}
+        attributes = {**attributes, "checksums": checksums}
         folder = f"{specs[0].path}/{MANIFEST_FOLDER}"
         root = write_manifest(self.location, plan.name, folder, entries, documents, attributes)
         for path in sorted(documents):

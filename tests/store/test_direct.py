@@ -93,7 +93,7 @@ def write_with_zarr(
 
 def spec_of(folder: str | Path, name: str = "item/data") -> ArraySpec:
     document = json.loads(Path(folder, name, "zarr.json").read_text())
-    return spec_from_metadata(name, document)
+    return spec_from_metadata(name.removeprefix("item/"), document)
 
 
 def same_bits(ours: np.ndarray, theirs: np.ndarray) -> bool:
@@ -145,19 +145,24 @@ def test_our_writer_is_read_by_both(layout: dict[str, Any]) -> None:
         reader.close()
 
 
-def write_with_us(location: LocalLocation, prefix: str, spec: ArraySpec, values: np.ndarray) -> None:
+def write_with_us(
+    location: LocalLocation, prefix: str, spec: ArraySpec, values: np.ndarray, generation: str = ""
+) -> None:
     for file_index in itertools.product(*map(range, grid_shape(spec.shape, spec.write_shape))):
         block = values[chunk_region(file_index, spec.write_shape, spec.shape)]
-        location.write(f"{prefix}/{spec.key(file_index)}", encode_file(spec, file_index, block).parts)
+        encoded = encode_file(spec, file_index, block, generation=generation)
+        location.write(f"{prefix}/{spec.key(file_index)}", encoded.parts)
     location.write(f"{prefix}/zarr.json", [json.dumps(spec.to_metadata()).encode()])
 
 
-def small_store(folder: Path, codec: Codec = SMALL_CODEC, sharded: bool = True) -> ArraySpec:
+def small_store(
+    folder: Path, codec: Codec = SMALL_CODEC, sharded: bool = True, generation: str = ""
+) -> ArraySpec:
     """Two shards of two chunks of 8 x 3 values each, the last chunk cut."""
     spec = ArraySpec(
         "data", ("time", "x"), (30, 3), np.dtype("i2"), (8, 3), (16, 3) if sharded else None, codec
     )  # fmt: skip
-    write_with_us(LocalLocation(folder), "item/data", spec, small_values())
+    write_with_us(LocalLocation(folder), "item/data", spec, small_values(), generation)
     return spec
 
 
@@ -356,7 +361,7 @@ def test_a_chunk_outside_the_grid_is_an_index_error(tmp_path: Path, chunk_index:
 @pytest.mark.parametrize("codec", [Codec("none", 0), SMALL_CODEC])
 def test_chunks_are_read_only_and_closing_is_not_final(tmp_path: Path, codec: Codec) -> None:
     """Nobody can alter what a cache may share, and no chunk keeps its neighbours' bytes alive."""
-    small_store(tmp_path, codec)
+    small_store(tmp_path, codec, generation="g1")
     reader = open_small(tmp_path, generation="g1")
     assert isinstance(reader, ChunkReader)
     assert reader.generation == "g1"
@@ -401,7 +406,7 @@ def test_indexes_beyond_the_bound_are_forgotten(tmp_path: Path) -> None:
 
 def test_a_reader_pickles_without_its_files(tmp_path: Path) -> None:
     """The copy reads the same, and carries no data."""
-    small_store(tmp_path)
+    small_store(tmp_path, generation="g1")
     reader = open_small(tmp_path, generation="g1")
     expected = reader.read_chunk((2, 0))
     blob = pickle.dumps(reader)
