@@ -164,3 +164,18 @@ def frames_per_shard(frame_bytes: int, chunk_frames: int, target_bytes: int = 32
     """
     chunk_bytes = max(1, frame_bytes * chunk_frames)
     return chunk_frames * (1 << max(0, int(math.log2(max(1, target_bytes // chunk_bytes)))))
+
+
+def ranges_of(indices: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Half-open ranges of ascending indices.
+
+    >>> ranges_of((1, 2, 3, 7))
+    [(1, 4), (7, 8)]
+    """
+    ranges: list[tuple[int, int]] = []
+    for index in indices:
+        if ranges and ranges[-1][1] == index:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return ranges

@@ -20,13 +20,17 @@ from lazystore.clock import Clock
 from lazystore.errors import IncompleteStoreError
 from lazystore.events.index import EventIndex, index_of_readers
 from lazystore.events.stream import EventStream
+from lazystore.foreign import ForeignStore, open_foreign_store
 from lazystore.protocols import ChunkReader
 from lazystore.schema import ArraySpec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.direct import DirectChunkReader, read_array, read_text
+from lazystore.store.encoded_item import is_encoded, open_encoded, spec_of_encoded
 from lazystore.store.incomplete import UnfinishedItem, read_unfinished
 from lazystore.store.index import METADATA, ItemRecord, StoreIndex, parse_root, read_document
 from lazystore.store.location import Location
 from lazystore.store.open_location import open_location
+from lazystore.store.verify import VerifyReport
+from lazystore.store.verify import verify as verify_store
 
 if TYPE_CHECKING:
     import xarray
@@ -44,7 +48,7 @@ def open(
     cache_bytes: int | str | None = None,
     allow_incomplete: bool = False,
     storage_options: Mapping[str, Any] | None = None,
-) -> Store:
+) -> Store | ForeignStore:
     """Open a store; reads its index and nothing else.
 
     Parameters
@@ -81,8 +85,6 @@ def open(
                 raise IncompleteStoreError("; ".join(item.describe() for item in unfinished.values()))
             index = StoreIndex({})
         else:
-            from lazystore.foreign import open_foreign_store
-
             return open_foreign_store(location)
     items: dict[str, ItemRecord] = dict(index.items)
     missing: dict[str, tuple[tuple[int, int], ...]] = {}
@@ -155,8 +157,9 @@ class Store(Mapping[str, Any]):
 
     def specs(self, name: str) -> dict[str, ArraySpec]:
         """Records of an item's arrays by path; arrays of unknown layout are left out."""
-        specs = {}
-        for path, document in self.records[name].documents.items():
+        record = self.records[name]
+        specs = {"data": spec_of_encoded(record)} if is_encoded(record) else {}
+        for path, document in record.documents.items():
             if document.get("node_type") == "array":
                 try:
                     specs[path] = spec_from_metadata(path, document)
@@ -166,6 +169,8 @@ class Store(Mapping[str, Any]):
 
     def reader(self, record: ItemRecord, path: str) -> ChunkReader:
         """An uncached reader of one array of numbers."""
+        if path == "data" and is_encoded(record):
+            return open_encoded(self.location, record)
         prefix = f"{record.name}/{path}"
         try:
             spec = spec_from_metadata(path, record.documents[path])
@@ -298,11 +303,9 @@ class Store(Mapping[str, Any]):
             "attributes": dict(record.attributes),
         }
 
-    def verify(self, level: str = "full", **options: Any) -> Any:
+    def verify(self, level: str = "full", **options: Any) -> VerifyReport:
         """Check the store's bytes against its manifests; see `lazystore.store.verify.verify`."""
-        from lazystore.store.verify import verify
-
-        return verify(self.location, level=level, **options)
+        return verify_store(self.location, level=level, **options)
 
     def to_xarray(self) -> xarray.DataTree:
         """Everything as an `xarray.DataTree`; lazy, and labelled as plain xarray would."""

@@ -20,6 +20,7 @@ from lazystore.convert.run import ProgressCallback, run
 from lazystore.convert.times import read_times, split_times_argument
 from lazystore.convert.timing import Timing, native_span, range_of_span, regular_ticks, resolve_clock
 from lazystore.convert.transform import read_transform
+from lazystore.convert.trial import ENCODED
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceInfo
 from lazystore.schema import JSON, check_item_name
@@ -30,6 +31,8 @@ from lazystore.sources.registry import open_sources
 from lazystore.sources.retimed import RetimedSource
 from lazystore.sources.rows import select_source
 from lazystore.sources.selection import SelectedSource
+from lazystore.sources.video import VideoSource
+from lazystore.sources.video_packets import PacketSource, why_not_encoded
 from lazystore.store.location import LocalLocation
 from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
@@ -138,7 +141,8 @@ def convert(
     kind
         One of `lazystore.protocols.KINDS`; None recognises it by content.
     codec
-        ``"balanced"`` (zstd, the default), ``"fast"`` (lz4), ``"small"``, ``"none"``.
+        ``"balanced"`` (zstd, the default), ``"fast"`` (lz4), ``"small"``, ``"none"``; for video
+        also ``"encoded"``: its packets as they are, decoded when frames are asked for.
     chunks, shards
         Records an inner chunk and a shard; None chooses by the record's size.
     time
@@ -307,16 +311,45 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     info = source.info
     if times is not None:
         clock = replace(clock, known="given") if clock.known == "assumed" else clock
-    timing = Timing(clock, info.ticks, info.length, info.columns[0].dims[0], kept)
+    main = info.columns[0]
+    timing = Timing(clock, info.ticks, info.length, main.dims[0], kept)
     recorded: dict[str, JSON] = {}
     if request.transform is not None:
         corner = (request.crop[2], request.crop[0]) if request.crop else (0, 0)
         recorded["transform"] = read_transform(request.transform, corner)
     if not info.length:
         raise SourceError(f"{info.identity[0].name!r} holds no records; there is nothing to convert")
+    if request.settings.codec == ENCODED:
+        source = _packets_of(stream, source)
+        info = source.info
     chunk, _ = layout(info.columns, request.settings)
     samples = read_samples(source, chunk[0])
-    return Prepared(make_plan(info, name, timing, request.settings, samples, recorded), source)
+    return Prepared(make_plan(info, name, timing, request.settings, samples, recorded, main), source)
+
+
+def _packets_of(stream: Source, asked: Source) -> PacketSource:
+    """The packets of a video that is kept as it is.
+
+    Raises
+    ------
+    UsageError
+        If it is no video, a part of it or other times are asked for, or its packets do not decode
+        alike without their container.
+    """
+    name = stream.info.identity[0].name
+    if not isinstance(stream, VideoSource):
+        raise UsageError(f"codec 'encoded' is for video, but {name!r} is of kind {stream.info.kind!r}")
+    if asked is not stream:
+        raise UsageError(
+            f"codec 'encoded' keeps {name!r} whole, at its own rate; leave out time, crop, every, rate and "
+            "dtype, or choose codec 'balanced'"
+        )
+    packets = PacketSource(stream)
+    reason = why_not_encoded(packets)
+    if reason is not None:
+        packets.close()
+        raise UsageError(f"{name!r} cannot be kept encoded: {reason}; choose codec 'balanced'")
+    return packets
 
 
 def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int] | None:
@@ -375,14 +408,14 @@ def _check_source(source: Any, info: SourceInfo) -> None:
 
 def _report(plan: ConversionPlan, result: Any, location: LocalLocation, seconds: float) -> ItemReport:
     record = result.record
-    main = plan.item.columns[0]
+    main = plan.main
     return ItemReport(
         name=record.name,
         kind=plan.info.kind,
         format=plan.info.format,
         shape=main.shape,
         dtype=main.dtype.name,
-        records=plan.item.length,
+        records=main.shape[0],
         source_bytes=plan.source_bytes,
         decoded_bytes=plan.decoded_bytes,
         stored_bytes=read_root(location, record.name, record.attributes).n_bytes,

@@ -159,9 +159,11 @@ def _side_spec(path: str, sample: NDArray[Any], n_rows: int, per_frame: bool) ->
 class FrameSummary:
     """Statistics of the movie `data` of an item; a `Summary` for the converter."""
 
-    def __init__(self, data: ArraySpec, n_tasks: int) -> None:
+    def __init__(self, data: ArraySpec, n_tasks: int, *, by_block: frozenset[str] = frozenset()) -> None:
         self._data = data
         self._n_tasks = n_tasks
+        # Paths whose rows somebody adds up over a task before they get here.
+        self._by_block = by_block
 
     def share(
         self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
@@ -176,7 +178,7 @@ class FrameSummary:
         some = frames[valid] if valid.any() else frames[:1]
         share = statistics_of_frames(some)
         for path, values in share.items():
-            if self._is_per_frame(path, values):
+            if self.is_per_frame(path, values):
                 whole = np.full((len(frames), *values.shape[1:]), _neutral(path, values.dtype), values.dtype)
                 whole[valid] = values[: valid.sum()]
                 share[path] = whole
@@ -185,7 +187,7 @@ class FrameSummary:
         return share
 
     @staticmethod
-    def _is_per_frame(path: str, sample: NDArray[Any]) -> bool:
+    def is_per_frame(path: str, sample: NDArray[Any]) -> bool:
         """Whether an array has a row a frame; histograms of wide values have one a task."""
         return not (path.endswith("nonfinite_count") or sample.shape == (1, SHORT_LEVELS))
 
@@ -194,7 +196,7 @@ class FrameSummary:
         first = next(iter(shares()))
         arrays: list[tuple[ArraySpec, SidePieces]] = []
         for path, sample in first.items():
-            per_frame = self._is_per_frame(path, sample)
+            per_frame = self.is_per_frame(path, sample) and path not in self._by_block
             n_rows = self._data.shape[0] if per_frame else self._n_tasks
             spec = _side_spec(path, sample, n_rows, per_frame)
             arrays.append((spec, _pieces(shares, path)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div, check_shards, frames_per_chunk, frames_per_shard
 from lazystore.convert.timing import Timing
-from lazystore.convert.trial import TrialResult, choose_shuffle, codec_of_preset
+from lazystore.convert.trial import ENCODED, TrialResult, choose_shuffle, codec_of_preset
 from lazystore.errors import NoSpaceError, SourceError, UsageError
 from lazystore.protocols import Column, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec, check_array_limits, format_record, sha256_of_json
@@ -24,6 +24,8 @@ BASELINE_BYTES = 230 * 1024 * 1024
 # Records that the codec trial reads, spread over the recording, so that a fade-in does not decide.
 TRIAL_POSITIONS = (0.1, 0.5, 0.9)
 TRIAL_BYTES = 4 * 1024 * 1024
+# Packets: a frame's are read with their chunk, which must not cost more than decoding them.
+BYTES_A_CHUNK = 128 * 1024
 DEFAULT_CODEC = "balanced"
 
 
@@ -55,6 +57,8 @@ class ConversionPlan:
     ----------
     item
         What the store will hold.
+    main
+        The array that people will ask for: the first column, or the frames that packets stand for.
     info, timing
         The recording as it will be stored, and the times of its records.
     trials
@@ -69,6 +73,7 @@ class ConversionPlan:
 
     item: ItemPlan
     info: SourceInfo
+    main: Column
     timing: Timing
     trials: Mapping[str, TrialResult]
     workers: int
@@ -131,7 +136,7 @@ def layout(columns: Sequence[Column], settings: Settings) -> tuple[tuple[int, ..
     tail = tuple(max(1, size) for size in first.shape[1:])
     wanted = settings.chunks
     if wanted is None:
-        frames = frames_per_chunk(widest)
+        frames = BYTES_A_CHUNK if first.dims == ("byte",) else frames_per_chunk(widest)
         # A short recording must not be padded to a long chunk.
         frames = min(frames, 1 << max(0, length - 1).bit_length())
     elif isinstance(wanted, int):
@@ -175,6 +180,7 @@ def make_plan(
     settings: Settings,
     samples: Mapping[str, Sequence[NDArray[Any]]],
     recorded: Mapping[str, JSON],
+    main: Column | None = None,
 ) -> ConversionPlan:
     """The plan of one item. Pure: equal arguments give equal plans.
 
@@ -188,6 +194,8 @@ def make_plan(
         Chunks of every column for the codec trial, from `read_samples`.
     recorded
         Further entries for ``attrs.lazystore``: selection, transform.
+    main
+        The array that people will ask for, where it is not the first column.
 
     Raises
     ------
@@ -208,7 +216,7 @@ def make_plan(
     for column in columns:
         check_array_limits(column)
     body: dict[str, JSON] = {
-        "format": format_record(),
+        "format": format_record(["encoded-video"] if settings.codec == ENCODED else []),
         "kind": info.kind,
         "source": {
             "format": info.format,
@@ -230,12 +238,14 @@ def make_plan(
     }
     generation = sha256_of_json(fingerprint)[:16]
     item = ItemPlan(name, generation, columns, shard_records, info.length, {**body, "generation": generation})
-    decoded = sum(column.nbytes for column in columns)
+    stands_for = info.columns if main is None else (main,)
+    decoded = sum(record_bytes(column) * column.shape[0] for column in stands_for)
     stored = sum(int(column.nbytes / trials[column.path].ratio) for column in columns)
     block = sum(record_bytes(column) for column in info.columns) * min(shard_records, info.length)
     return ConversionPlan(
         item,
         info,
+        main or info.columns[0],
         timing,
         trials,
         settings.workers,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.chunks import ranges_of
 from lazystore.convert.plan import ConversionPlan
 from lazystore.convert.summaries import Summary, side_of_arrays, summary_for
 from lazystore.errors import LazystoreError, SourceError
@@ -116,7 +117,7 @@ def run(
     with ItemWriter(location, plan.item, resume=resume, overwrite=overwrite) as writer:
         if writer.already is not None:
             return RunResult(writer.already, True, 0, plan.item.n_tasks, ())
-        summary = summary_for(plan.info, plan.item.columns, plan.item.n_tasks)
+        summary = summary_for(plan.info, plan.item.columns, plan.item.n_tasks, source)
         resumed = len(writer.finished)
         _run_tasks(plan, source, writer, summary, progress)
         if before_commit is not None:
@@ -156,21 +157,6 @@ def _missing_attributes(
         "missing": [list(pair) for pair in ranges_of(missing)],
         "problems": [*plan.info.problems, problem, *reasons],
     }
-
-
-def ranges_of(indices: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Half-open ranges of ascending indices.
-
-    >>> ranges_of((1, 2, 3, 7))
-    [(1, 4), (7, 8)]
-    """
-    ranges: list[tuple[int, int]] = []
-    for index in indices:
-        if ranges and ranges[-1][1] == index:
-            ranges[-1] = (ranges[-1][0], index + 1)
-        else:
-            ranges.append((index, index + 1))
-    return ranges
 
 
 def _run_tasks(

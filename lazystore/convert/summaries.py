@@ -8,11 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.convert.encoded_summary import EncodedSummary
 from lazystore.convert.event_summary import EventSummary
 from lazystore.convert.frame_summary import FrameSummary, has_statistics
 from lazystore.errors import SourceError
-from lazystore.protocols import SideArray, SourceInfo
+from lazystore.protocols import SideArray, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec
+from lazystore.sources.video_packets import PacketSource
 
 type Shares = Callable[[], Iterator[Mapping[str, NDArray[Any]]]]
 type SidePieces = Callable[[], Iterable[NDArray[Any]]]
@@ -70,7 +72,7 @@ class _Events:
         return side_of_arrays(merged.side), {"events": merged.attributes}
 
 
-def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int) -> Summary:
+def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int, source: Source) -> Summary:
     """The summary of an item.
 
     Raises
@@ -86,6 +88,8 @@ def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int) ->
             )
         width, height = (int(str(size)) for size in sensor)
         return _Events(EventSummary((width, height), columns[0].chunks[0]))
+    if isinstance(source, PacketSource):
+        return EncodedSummary(source.video, columns[0], n_tasks)
     if info.kind in ("field", "video", "stack") and has_statistics(columns[0].dtype):
         return _Frames(FrameSummary(columns[0], n_tasks))
     return NoSummary()

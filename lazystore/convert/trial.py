@@ -13,6 +13,9 @@ from lazystore.errors import UsageError
 from lazystore.schema import CODEC_PRESETS, SHUFFLES, Codec
 from lazystore.store.shard import compressor
 
+# A video kept as the packets it came in; nothing is left for a codec to do.
+ENCODED = "encoded"
+
 # A shuffle must earn its decoding time; sizes alone decide, so that plans are repeatable. Measured:
 # bitshuffle decodes 1-byte camera frames 2.2 times slower than none, wider numbers no slower.
 WORTH_ITS_TIME = 0.98
@@ -38,8 +41,13 @@ def codec_of_preset(name: str, kind: str = "field") -> Codec:
     >>> codec_of_preset("fast").cname
     'lz4'
     """
+    if name == ENCODED:
+        # Packets do not shrink, and are copied through; the padding of the last chunk vanishes.
+        return Codec("lz4", 1)
     if name not in CODEC_PRESETS:
-        raise UsageError(f"unknown codec {name!r}; expected one of {', '.join(CODEC_PRESETS)}")
+        raise UsageError(
+            f"unknown codec {name!r}; expected one of {', '.join(CODEC_PRESETS)}, or {ENCODED} for video"
+        )
     codec = CODEC_PRESETS[name]
     # Columns of events: one level more takes 2% off a real EVT2 recording (1.91 to 1.87 bytes an
     # event) and still encodes 19 million events a second on a core.

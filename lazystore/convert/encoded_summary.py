@@ -1,0 +1,99 @@
+"""Statistics of a video that is stored as packets: decoded once on the way, a block at a time.
+
+Tasks cut the packets by bytes; each also looks after an equal share of the frames, so that the
+statistics resume with the shards like everybody's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lazystore.chunks import ceil_div, ranges_of
+from lazystore.convert.frame_summary import FrameSummary, Shares, SidePieces
+from lazystore.protocols import Source
+from lazystore.schema import JSON, ArraySpec
+
+# Decoded frames held at once.
+BLOCK_BYTES = 16 * 1024 * 1024
+MISSING = "missing"
+# A kilobyte a frame is more than many a frame's packets: counts are kept a task, not a frame.
+HISTOGRAM = "stats/histogram"
+
+
+class EncodedSummary:
+    """Per-frame statistics of the movie that packets stand for; a `Summary`.
+
+    Parameters
+    ----------
+    video
+        The same recording, decoded; read under a lock, in order where tasks come in order.
+    packets
+        The column of bytes.
+    n_tasks
+        Shards of it.
+    """
+
+    def __init__(self, video: Source, packets: ArraySpec, n_tasks: int) -> None:
+        column = video.info.columns[0]
+        self._video = video
+        self._lock = threading.Lock()
+        self._bytes_per_task = packets.write_shape[0]
+        self._n_frames = column.shape[0]
+        self.frames_per_task = ceil_div(self._n_frames, n_tasks)
+        frame_bytes = max(1, column.dtype.itemsize * int(np.prod(column.shape[1:])))
+        self._block_frames = max(1, BLOCK_BYTES // frame_bytes)
+        shape = column.shape
+        data = ArraySpec(
+            column.name, column.dims, shape, column.dtype, (1, *shape[1:]), (self.frames_per_task, *shape[1:])
+        )
+        self._frames = FrameSummary(
+            data, ceil_div(self._n_frames, self.frames_per_task), by_block=frozenset({HISTOGRAM})
+        )
+
+    def share(
+        self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
+    ) -> dict[str, NDArray[Any]]:
+        """The statistics of this task's frames; decodes them."""
+        task = start // self._bytes_per_task
+        first = task * self.frames_per_task
+        stop = min(first + self.frames_per_task, self._n_frames)
+        parts: list[dict[str, NDArray[Any]]] = []
+        lost: list[int] = []
+        with self._lock:
+            for begin in range(first, stop, self._block_frames):
+                block = self._video.read(begin, min(begin + self._block_frames, stop))
+                parts.append(self._frames.share(begin, block.columns, block.missing))
+                lost += block.missing
+        share = {
+            path: self._joined(path, [part[path] for part in parts]) for path in (parts[0] if parts else ())
+        }
+        return {**share, MISSING: np.array(lost, np.int64)}
+
+    def _joined(self, path: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
+        if self._frames.is_per_frame(path, parts[0]) and path != HISTOGRAM:
+            return np.concatenate(parts)
+        levels = parts[0].shape[1]
+        total = np.zeros((1, levels), np.int64 if parts[0].dtype.kind == "i" else np.uint64)
+        for part in parts:
+            total += part.sum(axis=0, dtype=total.dtype)
+        return total
+
+    def finish(self, shares: Shares) -> tuple[list[tuple[ArraySpec, SidePieces]], dict[str, JSON]]:
+        """Statistics arrays, the frames that were lost, and how many frames a task looked after."""
+
+        def statistics() -> Any:
+            # Few frames in many bytes leave the last tasks without a frame.
+            for share in shares():
+                if len(share) > 1:
+                    yield {path: values for path, values in share.items() if path != MISSING}
+
+        lost = [int(index) for share in shares() for index in share[MISSING]]
+        more: dict[str, JSON] = {"frames_per_statistics_block": self.frames_per_task}
+        if lost:
+            more["missing"] = [list(pair) for pair in ranges_of(tuple(lost))]
+        return self._frames.side(statistics), more

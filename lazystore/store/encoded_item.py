@@ -1,0 +1,80 @@
+"""An item of encoded video: the array `data` that its packets stand for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from lazystore.errors import DamagedStoreError
+from lazystore.schema import ArraySpec, spec_from_metadata
+from lazystore.store.column_bytes import ColumnBytes
+from lazystore.store.direct import DirectChunkReader, read_array
+from lazystore.store.encoded import EncodedVideoReader, encoded_spec
+from lazystore.store.index import ItemRecord
+from lazystore.store.location import Location
+from lazystore.video.record import FRAME_PACKETS, PAYLOAD, EncodedVideo, tables_of_arrays
+
+ENTRY = "encoded"
+
+
+def is_encoded(record: ItemRecord) -> bool:
+    """Whether an item holds packets instead of pixels."""
+    return ENTRY in record.attributes
+
+
+def spec_of_encoded(record: ItemRecord) -> ArraySpec:
+    """Shape, dtype and chunks of the frames; reads nothing.
+
+    Raises
+    ------
+    DamagedStoreError
+        If the item's record is malformed.
+    """
+    video = EncodedVideo.from_json(record.attributes[ENTRY])
+    if "pts" not in record.documents:
+        raise DamagedStoreError(f"item {record.name!r} is encoded video without its times; restore the item")
+    n_frames = spec_from_metadata("pts", record.documents["pts"]).shape[0]
+    spec = encoded_spec(video, n_frames, {"long_name": "pixel value"})
+    block = int(record.attributes.get("frames_per_statistics_block", 1))
+    # The shard is what a row of a histogram over blocks covers, and what dask reads at once.
+    return replace(spec, shards=(max(1, block), *spec.shape[1:]))
+
+
+def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:
+    """A reader of the frames; reads the packet table.
+
+    Raises
+    ------
+    DamagedStoreError
+        If tables and packets do not fit each other.
+    """
+
+    def reader_of(path: str) -> DirectChunkReader:
+        spec = spec_from_metadata(path, record.documents[path])
+        return DirectChunkReader(
+            location,
+            f"{record.name}/{path}",
+            spec,
+            generation=record.generation,
+            checksums=record.checksums(path),
+        )
+
+    paths = [path for path in record.documents if path == FRAME_PACKETS or path.startswith("packet/")]
+    arrays = {
+        path: np.asarray(read_array(reader_of(path)))
+        for path in paths
+        if record.documents[path]["node_type"] == "array"
+    }
+    payload = reader_of(PAYLOAD)
+    pts = np.asarray(read_array(reader_of("pts")))
+    packets, frames = tables_of_arrays(arrays, pts, payload.spec.shape[0])
+    missing = {index for low, high in record.attributes.get("missing", ()) for index in range(low, high)}
+    return EncodedVideoReader(
+        ColumnBytes(payload),
+        EncodedVideo.from_json(record.attributes[ENTRY]),
+        packets,
+        frames,
+        spec_of_encoded(record),
+        missing=missing,
+    )
