@@ -39,7 +39,7 @@ def block_lengths(array: LazyArray) -> tuple[tuple[int, ...], ...]:
     max_values = max(BLOCK_BYTES, int(np.prod(spec.write_shape)) * spec.dtype.itemsize) // max(
         1, spec.dtype.itemsize
     )
-    boxes = axis_boxes(view.selection, spec.write_shape, max_values)
+    boxes = axis_boxes(view.selection, spec.write_shape, max_values, by_result=True)
     return tuple(tuple(part.stop - part.start for part in parts) or (0,) for parts in boxes)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from lazystore.array.indexing import Positions, Selection
-from lazystore.chunks import ceil_div
 
 type Box = tuple[slice, ...]
 """Positions in a selection's own axes (those that are left)."""
@@ -33,22 +32,19 @@ def runs(entry: range | Positions, chunk: int) -> list[int]:
     return [0, *changes.tolist(), size]
 
 
-def merged(borders: Sequence[int], length: int) -> list[slice]:
-    """Join consecutive runs while the joint length stays within `length`; a run is never cut.
+def joined(borders: Sequence[int], n_runs: int) -> list[slice]:
+    """Intervals of `n_runs` consecutive runs each; the last may hold fewer.
 
-    >>> merged([0, 1, 4, 7], 4)
+    >>> joined([0, 1, 4, 7], 2)
     [slice(0, 4, None), slice(4, 7, None)]
     """
-    joined: list[slice] = []
-    for low, high in itertools.pairwise(borders):
-        if joined and high - joined[-1].start <= length:
-            joined[-1] = slice(joined[-1].start, high)
-        else:
-            joined.append(slice(low, high))
-    return joined
+    edges = [*borders[:-1:n_runs], borders[-1]]
+    return [slice(low, high) for low, high in itertools.pairwise(edges) if low < high]
 
 
-def axis_boxes(selection: Selection, unit: Sequence[int], max_values: int) -> list[list[slice]]:
+def axis_boxes(
+    selection: Selection, unit: Sequence[int], max_values: int, *, by_result: bool = False
+) -> list[list[slice]]:
     """For each axis that is left, the intervals whose product are the boxes.
 
     Parameters
@@ -58,23 +54,28 @@ def axis_boxes(selection: Selection, unit: Sequence[int], max_values: int) -> li
     unit
         Length along each stored axis of what should not be cut: the chunk, or the shard.
     max_values
-        Values a box holds at most, unless one unit holds more.
+        Values a box costs at most, unless one unit costs more.
+    by_result
+        Count the values that a box holds, not those of all units that have to be read for it.
     """
-    axes = [
-        (entry, length) for entry, length in zip(selection, unit, strict=True) if not isinstance(entry, int)
-    ]
-    borders = [runs(entry, length) for entry, length in axes]
-    lengths = [max((high - low for low, high in itertools.pairwise(edges)), default=0) for edges in borders]
-    room = max_values // max(1, math.prod(lengths))
+    left = [axis for axis, entry in enumerate(selection) if not isinstance(entry, int)]
+    borders = [runs(entry, unit[axis]) for axis in left if not isinstance(entry := selection[axis], int)]
+    if by_result:
+        cost = math.prod(
+            max((high - low for low, high in itertools.pairwise(edges)), default=1) for edges in borders
+        )
+    else:
+        cost = math.prod(unit)
+    room = max_values // max(1, cost)
+    boxes_of_axis = []
     # Whole frames first, then more frames: the last axis grows before the first.
-    for axis in reversed(range(len(axes))):
-        size = len(axes[axis][0])
-        factor = max(1, min(room, ceil_div(size, max(1, lengths[axis]))))
-        lengths[axis] *= factor
-        room //= factor
-    return [merged(edges, length) for edges, length in zip(borders, lengths, strict=True)]
+    for edges in reversed(borders):
+        n_runs = max(1, min(room, len(edges) - 1))
+        room //= n_runs
+        boxes_of_axis.append(joined(edges, n_runs))
+    return boxes_of_axis[::-1]
 
 
 def boxes(selection: Selection, unit: Sequence[int], max_values: int) -> Iterator[Box]:
-    """Boxes that tile a selection exactly once, in C order; see `axis_boxes`."""
+    """Boxes that tile a selection exactly once, in C order; each reads a bounded number of values."""
     return itertools.product(*axis_boxes(selection, unit, max_values))

@@ -18,7 +18,7 @@ from lazystore.array import reduce as reduce_module
 from lazystore.convert.frame_summary import FrameSummary
 from lazystore.errors import MissingFrameError, UsageError
 from lazystore.schema import ArraySpec
-from tests.array.fakes import MemoryReader, SealedReader
+from tests.array.fakes import MemoryReader, ScanReader, SealedReader
 
 INTEGERS = ("u1", "i1", "u2", "i2", "i4", "u4", "i8", "?")
 FLOATS = ("f2", "f4", "f8")
@@ -334,3 +334,25 @@ def test_closing_an_array_closes_its_statistics() -> None:
     readers = lazy.view.statistics._readers.values()
     lazy.close()
     assert {reader.closed for reader in readers} == {1}
+
+
+def test_a_reduction_of_a_crop_reads_a_bounded_number_of_chunks_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a box costs are the chunks that it needs, not the few values that it takes from each."""
+    values = random_values((40, 6, 4), "u1", 9)
+    reader = ScanReader(values, (2, 6, 4))
+    most = 0
+    read_through = reader.read_through
+
+    def watch(chunk_indices: Any) -> Any:
+        nonlocal most
+        most = max(most, len(chunk_indices))
+        return read_through(chunk_indices)
+
+    monkeypatch.setattr(reader, "read_through", watch)
+    monkeypatch.setattr(reduce_module, "BOX_BYTES", 3 * 48)
+    lazy = LazyArray(reader)[:, 2:3, 1]
+    np.testing.assert_array_equal(lazy.max("time"), values[:, 2:3, 1].max(axis=0))
+    np.testing.assert_array_equal(lazy.sum(), values[:, 2:3, 1].sum())
+    assert 1 < most <= 3
