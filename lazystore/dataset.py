@@ -17,7 +17,7 @@ from lazystore.array.statistics import StoredStatistics
 from lazystore.cache.pool import set_cache_bytes
 from lazystore.cache.reader import CachedReader
 from lazystore.clock import Clock
-from lazystore.errors import IncompleteStoreError
+from lazystore.errors import IncompleteStoreError, StoreError
 from lazystore.events.index import EventIndex, index_of_readers
 from lazystore.events.stream import EventStream
 from lazystore.foreign import ForeignStore, open_foreign_store
@@ -93,6 +93,26 @@ def open(
             if name not in items:
                 items[name], missing[name] = item.record, item.missing
     return Store(location, items, missing, unfinished)
+
+
+def open_own(
+    store: str | os.PathLike[str] | Any,
+    *,
+    allow_incomplete: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Store:
+    """Open a store that lazystore wrote, finished or not; for work that needs its items' records.
+
+    Raises
+    ------
+    StoreError
+        If it is somebody else's Zarr store; and as `open`.
+    """
+    opened = open(store, allow_incomplete=allow_incomplete, storage_options=storage_options)
+    if not isinstance(opened, Store):
+        opened.close()
+        raise StoreError(f"{opened.location.url} was not written by lazystore; convert it first")
+    return opened
 
 
 class Store(Mapping[str, Any]):

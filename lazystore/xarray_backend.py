@@ -12,7 +12,7 @@ from xarray.backends import BackendEntrypoint
 from xarray.backends.common import AbstractDataStore
 from xarray.backends.store import StoreBackendEntrypoint
 
-from lazystore.dataset import Store, open
+from lazystore.dataset import Store, open_own
 from lazystore.errors import LazystoreError, UsageError
 from lazystore.schema import MAX_METADATA_BYTES
 from lazystore.store.index import MARKER, METADATA
@@ -107,7 +107,7 @@ class LazystoreBackend(BackendEntrypoint):
 def _opened(source: Any, storage_options: Mapping[str, Any] | None, allow_incomplete: bool) -> Store:
     if isinstance(source, Store):
         return source
-    return open(source, storage_options=storage_options, allow_incomplete=allow_incomplete)
+    return open_own(source, storage_options=storage_options, allow_incomplete=allow_incomplete)
 
 
 def _dataset(

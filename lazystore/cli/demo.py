@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,7 @@ def demo(
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:  # fmt: skip
     from lazystore.cli import convert_main
-    from lazystore.dataset import open as open_store
+    from lazystore.dataset import open_own
     from lazystore.demo.picture import draw_session
     from lazystore.demo.session import make_session
     from lazystore.demo.tour import command_of, measure, timed
@@ -47,10 +48,10 @@ def demo(
     for recording in recordings:
         words = command_of(recording, store_path)
         print(f"\n$ convert-to-zarr {' '.join(words)}")
-        convert_s[recording.item], status = timed(lambda words=words: convert_main([*words, "--quiet"]))
+        convert_s[recording.item], status = timed(partial(convert_main, [*words, "--quiet"]))
         if status:
             raise LazystoreError(f"converting {recording.path.name} failed with status {status}")
-    open_s, store = timed(lambda: open_store(store_path))
+    open_s, store = timed(lambda: open_own(store_path))
     with store:
         measured = [
             measure(recording, store, convert_s[recording.item], SESSION_SECOND) for recording in recordings

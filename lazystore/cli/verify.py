@@ -66,7 +66,7 @@ def _fraction(sample: str | None) -> float:
 
 def _compare_source(store: str, source: str) -> str:
     """Whether a file is the one that an item was made from."""
-    from lazystore.dataset import open as open_store
+    from lazystore.dataset import open_own
     from lazystore.sources.registry import open_sources
 
     streams = open_sources(source)
@@ -75,7 +75,7 @@ def _compare_source(store: str, source: str) -> str:
     finally:
         for stream in streams:
             stream.close()
-    with open_store(store, allow_incomplete=True) as opened:
+    with open_own(store) as opened:
         for name, item in opened.info()["items"].items():
             files = item["attributes"].get("source", {}).get("files", [])
             if {file["sha256_sampled"] for file in files} == wanted:

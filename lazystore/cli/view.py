@@ -21,9 +21,9 @@ def view(
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:
-    from lazystore.dataset import open as open_store
+    from lazystore.dataset import open_own
     from lazystore.viewer import run
 
-    with open_store(store) as opened:
+    with open_own(store) as opened:
         run(opened, items or None)
     return 0

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lazystore.dataset import Store
-from lazystore.dataset import open as open_store
+from lazystore.dataset import Store, open_own
 from lazystore.errors import UsageError
 
 MOVIES = ("field", "video", "stack")
@@ -29,7 +28,7 @@ def bench_item(path: str, item: str | None, n_frames: int) -> dict[str, Any]:
 
     if n_frames < 1:
         raise UsageError(f"frames={n_frames} is not 1 or more")
-    with open_store(path) as store:
+    with open_own(path) as store:
         name = _movie(store, item)
         array = store[name]
         reader = store.reader(store.records[name], "data")
@@ -37,11 +36,16 @@ def bench_item(path: str, item: str | None, n_frames: int) -> dict[str, Any]:
         rng = np.random.default_rng(0)
         picks = [int(index) for index in rng.integers(0, len(array), n_frames)]
         rows = max(1, min(len(array), SEQUENTIAL_BYTES // max(1, array[:1].nbytes)))
-        step = array.chunks[0]
         per_chunk = array.chunks[0]
         tail = (0,) * (array.ndim - 1)
+        opens = range(5)
+        chunks = range(0, rows, per_chunk)
         cases = [
-            _case("open", _times(lambda _: open_store(path).close(), range(5)), _times(lambda _: zarr.open_group(path, mode="r"), range(5))),
+            _case(
+                "open",
+                _times(lambda _: open_own(path).close(), opens),
+                _times(lambda _: zarr.open_group(path, mode="r"), opens),
+            ),
             _case(
                 "random frame, uncached",
                 _times(lambda i: reader.read_chunk((i // per_chunk, *tail))[i % per_chunk], picks),
@@ -49,10 +53,10 @@ def bench_item(path: str, item: str | None, n_frames: int) -> dict[str, Any]:
             ),
             _case(
                 f"read {rows} frames in order",
-                [sum(_times(lambda i: reader.read_chunk((i // per_chunk, *tail)), range(0, rows, step)))],
-                [sum(_times(lambda i: theirs[i : i + step], range(0, rows, step)))],
+                [sum(_times(lambda i: reader.read_chunk((i // per_chunk, *tail)), chunks))],
+                [sum(_times(lambda i: theirs[i : i + per_chunk], chunks))],
             ),
-        ]  # fmt: skip
+        ]
         return {
             "store": store.location.url,
             "item": name,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lazystore.dataset import open as open_store
+from lazystore.dataset import open_own
 from lazystore.errors import MissingExtraError, UsageError
 from lazystore.events.stream import EventStream
 
@@ -22,7 +22,7 @@ def draw_rate(store: str, item: str, path: Path) -> None:
     UsageError
         If the item is no event recording.
     """
-    with open_store(store) as opened:
+    with open_own(store) as opened:
         stream = _stream(opened, item)
         rate = stream.rate()
         seconds = np.asarray(stream.clock.to_session(np.asarray(rate.t) / 1e6))
@@ -54,7 +54,7 @@ def draw_frame(
         raise UsageError(f"mode {mode!r} is not one of {', '.join(MODES)}")
     if not duration_s > 0:
         raise UsageError(f"duration {duration_s!r} s is not above 0")
-    with open_store(store) as opened:
+    with open_own(store) as opened:
         stream = _stream(opened, item)
         if start_s is None:
             start_s = float(stream.clock.to_session((stream.t_start + stream.t_stop) / 2e6))
@@ -80,7 +80,7 @@ def draw_frame(
 
 
 def _stream(opened: Any, item: str) -> EventStream:
-    stream = opened[item] if item in opened else None
+    stream = opened.get(item)
     if not isinstance(stream, EventStream):
         known = [name for name, record in opened.records.items() if record.kind == "events"]
         raise UsageError(f"{item!r} is no event recording of {opened.location.url}; it holds: {known}")

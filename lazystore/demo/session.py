@@ -172,8 +172,8 @@ def _make_events(folder: Path, rng: np.random.Generator, duration_s: float) -> R
     np.savetxt(folder / "pulses_own.txt", own_s, fmt="%.6f")
     np.savetxt(folder / "pulses_session.txt", EVENTS_START_S + EVENTS_RATE * own_s, fmt="%.6f")
     # It looks through the same lens as the video camera.
-    words = ("--sync", str(folder / "pulses_own.txt"), str(folder / "pulses_session.txt"))
-    words = (*words, "--transform", str(folder / "camera.json"))
+    pulses = (str(folder / "pulses_own.txt"), str(folder / "pulses_session.txt"))
+    words = ("--sync", *pulses, "--transform", str(folder / "camera.json"))
     return Recording("drone", path, words)
 
 

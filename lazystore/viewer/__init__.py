@@ -9,8 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lazystore.dataset import Store
-from lazystore.dataset import open as open_store
+from lazystore.dataset import Store, open_own
 from lazystore.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def view(
         from lazystore.viewer.window import open_viewer
     except ImportError as error:
         raise MissingExtraError(f'viewing needs napari: pip install "lazystore[viewer]" ({error})') from error
-    opened = store if isinstance(store, Store) else open_store(store, storage_options=storage_options)
+    opened = store if isinstance(store, Store) else open_own(store, storage_options=storage_options)
     return open_viewer(opened, items, rate_hz=rate_hz, show=show)
 
 
