@@ -7,6 +7,7 @@ are left to HDF5.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import zlib
@@ -196,20 +197,25 @@ def _require_filters(numbers: Sequence[int], where: str) -> None:
     from h5py import h5z
 
     for number in numbers:
-        if number in _BUILT_IN_FILTERS or number in _DECODERS or h5z.filter_avail(number):
+        if number in _BUILT_IN_FILTERS or number in _DECODERS:
             continue
+        # Asked for first: a filter found through HDF5_PLUGIN_PATH does not work until it is imported.
         try:
-            import hdf5plugin  # noqa: F401  # importing it is what registers its filters
+            importlib.import_module("hdf5plugin")
+            missing = None
         except ModuleNotFoundError as error:
+            missing = error
+        if h5z.filter_avail(number):
+            continue
+        if missing:
             raise MissingExtraError(
                 f"{where} is compressed with HDF5 filter {number}, which needs 'hdf5plugin'; "
                 'pip install "lazystore[events]"'
-            ) from error
-        if not h5z.filter_avail(number):
-            raise SourceError(
-                f"{where} is compressed with HDF5 filter {number}, which neither HDF5 nor hdf5plugin has; "
-                "rewrite it with gzip (h5repack -f GZIP=1)"
-            )
+            ) from missing
+        raise SourceError(
+            f"{where} is compressed with HDF5 filter {number}, which neither HDF5 nor hdf5plugin has; "
+            "rewrite it with gzip (h5repack -f GZIP=1)"
+        )
 
 
 def side_by_side(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
