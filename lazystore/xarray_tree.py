@@ -131,7 +131,8 @@ def _variable(
     backend: Any  # xarray's base class does not tell that backends have a dtype
     try:
         spec = spec_from_metadata(path, document)
-        load = partial(read_text, store.location, f"{record.name}/{path}", spec)
+        prefix = f"{record.name}/{path}"
+        load = partial(read_text, store.location, prefix, spec, checksums=record.checksums(path))
     except UnfamiliarLayoutError:
         reader = store.array(record, path).reader
         spec, load = reader.spec, partial(read_array, reader)

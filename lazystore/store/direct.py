@@ -142,12 +142,12 @@ class DirectChunkReader:
 
     def read_chunks(self, chunk_indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
         """Several chunks in the order asked for; neighbours in a shard share one ranged read."""
-        payloads = self._payloads.get_many(chunk_indices)
-        return [
+        found: dict[int, NDArray[Any]] = {}
+        for place, payload in self._payloads.iter_many(chunk_indices):
             # A view would keep the whole read alive for as long as one of its chunks is cached.
-            self._decode(chunk_index, payload, shares_buffer=not isinstance(payload, bytes))
-            for chunk_index, payload in zip(chunk_indices, payloads, strict=True)
-        ]
+            shares = not isinstance(payload, bytes)
+            found[place] = self._decode(chunk_indices[place], payload, shares_buffer=shares)
+        return [found[place] for place in range(len(chunk_indices))]
 
     def close(self) -> None:
         self._payloads.close()

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -288,59 +288,58 @@ class ChunkPayloads:
                 "run `lazystore verify`"
             )
 
-    def get_many(self, chunk_indices: Sequence[ChunkIndex]) -> list[Payload]:
-        """Several chunks' bytes in the order asked for; neighbours in a shard share a read."""
-        found: dict[int, Payload] = {}
+    def iter_many(self, chunk_indices: Sequence[ChunkIndex]) -> Iterator[tuple[int, Payload]]:
+        """Several chunks' bytes, each with its place in the list, as their reads return.
+
+        Neighbours in a shard share a read. One read at a time is held, so that a caller who decodes
+        as they come finds the bytes still in the processor's cache.
+        """
         by_file: dict[ChunkIndex, list[tuple[int, int]]] = {}
         for place, chunk_index in enumerate(chunk_indices):
             file_index, number = self._locate(chunk_index)
             by_file.setdefault(file_index, []).append((place, number))
         for file_index, members in by_file.items():
             if self._spec.shards is None or len(members) == 1:
-                found.update((place, self.get(chunk_indices[place])) for place, _ in members)
+                for place, _ in members:
+                    yield place, self.get(chunk_indices[place])
             else:
-                found.update(self._get_neighbours(chunk_indices, file_index, members))
-        return [found[place] for place in range(len(chunk_indices))]
+                yield from self._iter_neighbours(chunk_indices, file_index, members)
 
-    def _get_neighbours(
+    def _iter_neighbours(
         self, chunk_indices: Sequence[ChunkIndex], file_index: ChunkIndex, members: list[tuple[int, int]]
-    ) -> dict[int, Payload]:
+    ) -> Iterator[tuple[int, Payload]]:
         def plan(file: ShardFile, *_: Any) -> list[Run]:
             index = self._index(file, file_index)
-            return list(
-                runs_of(
-                    [
-                        Want(place, *self._extent(index, number, chunk_indices[place]))
-                        for place, number in members
-                    ],
-                    self._gap_bytes,
-                    self._run_bytes,
-                )
-            )
+            wants = [
+                Want(place, *self._extent(index, number, chunk_indices[place])) for place, number in members
+            ]
+            return list(runs_of(wants, self._gap_bytes, self._run_bytes))
 
-        def read(file: ShardFile, _: ChunkIndex, run_number: int, __: ChunkIndex) -> dict[int, Payload]:
+        def read(
+            file: ShardFile, _: ChunkIndex, run_number: int, __: ChunkIndex
+        ) -> list[tuple[int, Payload]]:
             return self._read_run(file, runs[run_number], chunk_indices)
 
         first = chunk_indices[members[0][0]]
         runs = self._with_file(file_index, 0, first, plan)
-        found: dict[int, Payload] = {}
         for run_number in range(len(runs)):
-            found |= self._with_file(file_index, run_number, first, read)
-        return found
+            yield from self._with_file(file_index, run_number, first, read)
 
-    def _read_run(self, file: ShardFile, run: Run, chunk_indices: Sequence[ChunkIndex]) -> dict[int, Payload]:
+    def _read_run(
+        self, file: ShardFile, run: Run, chunk_indices: Sequence[ChunkIndex]
+    ) -> list[tuple[int, Payload]]:
         data = file.read_range(run.offset, run.length)
+        pieces: list[tuple[int, Payload]] = []
         # Views, not copies: each is decoded and let go.
-        whole = np.frombuffer(data, np.uint8)
-        pieces: dict[int, Payload] = {}
+        whole = np.frombuffer(data, np.uint8) if len(run.wants) > 1 else data
         for want in run.wants:
             start = want.offset - run.offset
-            piece = data if len(run.wants) == 1 else whole[start : start + want.length]
+            piece = whole[start : start + want.length] if len(run.wants) > 1 else data
             if len(piece) != want.length:
                 raise self._cut_short(len(piece), want.length, chunk_indices[want.place])
             if self._crc32c(piece) != CRC32C_RESIDUE:
                 raise self._altered(chunk_indices[want.place])
-            pieces[want.place] = piece
+            pieces.append((want.place, piece))
         with self._count_lock:
             self._counts[0] += len(pieces)
             self._counts[1] += len(data)
