@@ -22,7 +22,6 @@ from lazystore.schema import (
 from lazystore.store.direct import DirectChunkReader, read_array
 from lazystore.store.incomplete import read_unfinished
 from lazystore.store.index import (
-    MARKER,
     METADATA,
     ItemRecord,
     StoreIndex,
@@ -230,7 +229,9 @@ class _Check:
                 self.add(Finding("missing", key, "the item's own record"))
                 return
             check_item(self._location, own)
-            if document != own.to_document() or own.group_document()["attributes"] != _attributes(record):
+            # Attributes of the user's own are nobody's business, here or in the root's copy.
+            copied = (record.attributes, record.documents) == (own.attributes, own.documents)
+            if document != own.to_document() or not copied:
                 self.add(Finding("metadata", key, "differs from the root's copy"))
             root = read_root(self._location, name, own.attributes)
             self._known.update(f"{name}/{page.key}" for page in (*root.pages, Entry(root.key, 0, 0, "")))
@@ -295,10 +296,6 @@ class _Check:
                 continue
             kind = "orphan" if is_partial(key) else "stray"
             self.add(Finding(kind, key, "belongs to no item"))
-
-
-def _attributes(record: ItemRecord) -> dict[str, Any]:
-    return {**record.user_attributes, MARKER: record.attributes}
 
 
 class _Labels:

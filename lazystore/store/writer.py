@@ -380,10 +380,10 @@ class ItemWriter:
             n_rows += len(piece)
             while n_pending >= rows:
                 yield flush(rows)
-        if n_pending:
-            yield flush(n_pending)
         if n_rows != spec.shape[0]:
             raise DamagedStoreError(f"{spec.path}: {n_rows} rows were given for an array of {spec.shape[0]}")
+        if n_pending:
+            yield flush(n_pending)
 
 
 def check_output(location: LocalLocation) -> None:
