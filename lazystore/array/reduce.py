@@ -196,11 +196,13 @@ def _extreme(view: View, request: Request, kept: tuple[int, ...]) -> NDArray[Any
     else:
         join = np.minimum if smallest else np.maximum
     result = np.empty(kept, view.reader.spec.dtype)
-    begun = np.zeros(kept, bool)
+    begun: set[tuple[int, ...]] = set()
     for box, part in _parts(view, functools.partial(join.reduce, axis=request.axes), _box_values(view)):
         region = _kept_region(box, request.axes)
-        result[region] = np.where(begun[region], join(result[region], part), part)
-        begun[region] = True
+        # Boxes are a product of intervals, so a region is met whole or not at all.
+        place = tuple(interval.start for interval in region)
+        result[region] = join(result[region], part) if place in begun else part
+        begun.add(place)
     return result
 
 
