@@ -190,8 +190,16 @@ class ItemWriter:
             self._area.write_document(PLAN, self.plan.to_document())
 
     def _committed(self) -> ItemRecord | None:
-        document = read_document(self.location, f"{self.plan.name}/{METADATA}")
-        return None if document is None else item_from_document(self.plan.name, document)
+        name = self.plan.name
+        try:
+            document = read_document(self.location, f"{name}/{METADATA}")
+            return None if document is None else item_from_document(name, document)
+        except DamagedStoreError:
+            # The root's copy is enough to take a damaged item away.
+            index = read_index(self.location) if self._overwrite else None
+            if index is None or name not in index.items:
+                raise
+            return index.items[name]
 
     def _is_durable(self, task: int) -> bool:
         """Whether a recorded task's files are there in full; otherwise it is done again."""
@@ -205,20 +213,29 @@ class ItemWriter:
 
     def _discard_unfinished(self) -> None:
         """Delete what an abandoned conversion wrote: nothing of it was ever committed."""
-        for key in list(self.location.list(f"{self.plan.name}/")):
-            if _OURS.fullmatch(key.removeprefix(f"{self.plan.name}/")) or is_partial(key):
-                self.location.delete(key)
+        for key in self._keys_of_ours():
+            self.location.delete(f"{self.plan.name}/{key}")
         self.location.delete_empty_folders(self.plan.name)
         self._area.clear()
+
+    def _keys_of_ours(self) -> list[str]:
+        """Keys below the item that have the shape of what a conversion writes."""
+        prefix = f"{self.plan.name}/"
+        keys = (key.removeprefix(prefix) for key in self.location.list(prefix))
+        return [key for key in keys if _OURS.fullmatch(key) or is_partial(key)]
 
     # --- overwriting --------------------------------------------------------------------------
 
     def _remove(self, record: ItemRecord) -> None:
         """Un-commit an item, then delete its files; the list of them survives a kill."""
-        root = read_root(self.location, record.name, record.attributes)
         keys = [METADATA, *(f"{path}/{METADATA}" for path in record.documents)]
-        keys += [entry.key for entry in read_entries(self.location, record.name, root)]
-        keys += [*(page.key for page in root.pages), root.key]
+        try:
+            root = read_root(self.location, record.name, record.attributes)
+            keys += [entry.key for entry in read_entries(self.location, record.name, root)]
+            keys += [*(page.key for page in root.pages), root.key]
+        except DamagedStoreError:
+            # The list is lost; the shapes of keys tell almost as well what a conversion wrote.
+            keys += [key for key in self._keys_of_ours() if key not in keys]
         self._area.clear()
         self._area.write_document(REMOVAL, {"keys": keys})
         self._finish_removal()

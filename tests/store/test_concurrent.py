@@ -1,0 +1,121 @@
+"""Several converters on one store at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lazystore as ls
+from lazystore.convert.correct import correct
+from lazystore.errors import StoreError
+from lazystore.store.location import LocalLocation
+from lazystore.store.verify import verify
+
+ADD = """
+import sys
+import lazystore as ls
+source, store, *names = sys.argv[1:]
+sys.stdin.readline()
+for name in names:
+    ls.convert(source, store, name=name, chunks=2, shards=4, workers=1)
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    np.save(tmp_path / "a.npy", np.arange(64, dtype=np.uint8).reshape(16, 4))
+    return tmp_path / "a.npy"
+
+
+def test_items_added_at_once_are_all_there(source: Path, store_path: Path) -> None:
+    """Two processes that start together, in one parent group and beside it: no commit is lost."""
+    names = [["one", "day/1", "x"], ["two", "day/2", "y"]]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", ADD, str(source), str(store_path), *mine],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for mine in names
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        assert process.communicate()[1] == ""
+    with ls.open(store_path) as store:
+        assert sorted(store) == sorted([*names[0], *names[1]])
+        for name in store:
+            np.testing.assert_array_equal(store[name].load(), np.load(source))
+    assert verify(LocalLocation(store_path)).ok
+    assert not Path(f"{store_path}.progress").exists()
+
+
+def test_threads_add_items_at_once(source: Path, store_path: Path) -> None:
+    """The lock holds between threads of one process as well."""
+    failed: list[BaseException] = []
+
+    def add(name: str) -> None:
+        try:
+            ls.convert(source, store_path, name=name, chunks=2, shards=4, workers=1)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=add, args=(f"day/{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    with ls.open(store_path) as store:
+        assert len(store) == 6
+    assert verify(LocalLocation(store_path)).ok
+
+
+def test_two_on_one_item_one_is_refused(source: Path, store_path: Path) -> None:
+    """While one writes, another of the same name is refused, and so is a correction."""
+    refused: list[str] = []
+
+    def meanwhile(_: Any) -> None:
+        if refused:
+            return
+        for attempt in (
+            lambda: ls.convert(source, store_path, name="a", chunks=2, shards=4),
+            lambda: correct(LocalLocation(store_path), "a", {"subject": "m7"}),
+        ):
+            try:
+                attempt()
+            except StoreError as error:
+                refused.append(str(error))
+
+    ls.convert(source, store_path, name="a", chunks=2, shards=4, progress=meanwhile)
+    assert "is being converted by another process; wait for it, or choose another name" in refused[0]
+    assert "is being written by another process; try again later" in refused[1]
+    assert verify(LocalLocation(store_path)).ok
+
+
+@pytest.mark.parametrize("later", ["day", "DAY/cam", "day/cam/x"])
+def test_names_that_collide_are_refused_while_the_first_is_on_its_way(
+    source: Path, store_path: Path, later: str
+) -> None:
+    """Neither has committed yet, and still they know of each other."""
+    refused: list[str] = []
+
+    def meanwhile(_: Any) -> None:
+        if not refused:
+            with pytest.raises(StoreError, match="choose another") as caught:
+                ls.convert(source, store_path, name=later)
+            refused.append(str(caught.value))
+
+    ls.convert(source, store_path, name="day/cam", chunks=2, shards=4, progress=meanwhile)
+    assert refused
+    with ls.open(store_path) as store:
+        assert list(store) == ["day/cam"]
