@@ -17,9 +17,9 @@ from lazystore.video.record import EncodedVideo
 from lazystore.video.stored_feed import ReadBytes
 from lazystore.video.tables import FrameTable, PacketTable
 
-# Decoded frames that a decoder keeps, so that neighbours asked for out of order, and reverse play,
-# do not decode their group again for each frame.
-KEEP_BYTES = 32 * 1024 * 1024
+# Decoded frames that a decoder keeps in reverse play, so as not to decode a group for each frame;
+# 46 frames of 1280x720.
+KEEP_BYTES = 64 * 1024 * 1024
 # Two places of a recording at once: what is played, and what is computed beside it.
 MAX_DECODERS = 2
 

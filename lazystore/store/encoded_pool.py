@@ -89,6 +89,10 @@ class DecoderPool:
                 session.close()
 
     def _best_idle(self, frame_index: int, seek_cost: int) -> DecodingSession | None:
+        if len(self._waiting) == 1:  # forward play: the decoder that stands there, without any weighing
+            for session in self._idle:
+                if session.comes_next(frame_index):
+                    return session
         busy = [session for session in self._all if session not in self._idle]
         if any(session.cost_after(frame_index) < seek_cost for session in busy):
             return None  # it will be there soon

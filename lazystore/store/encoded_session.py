@@ -15,8 +15,11 @@ from lazystore.video.tables import FrameTable, PacketTable
 if TYPE_CHECKING:
     from av import VideoFrame
 
-# Kept however large a frame is, so that reverse play does not decode a group for every frame.
-MIN_KEPT_FRAMES = 4
+# For threads that ask a little out of order. More would push the decoder's own memory out of the
+# processor's caches: always keeping 70 frames of 640x480 cost a quarter of the speed.
+FORWARD_KEPT_FRAMES = 8
+# In reverse play however large a frame is, so that it does not decode a group for each.
+MIN_KEPT_FRAMES = 8
 FAR = 1 << 62
 
 
@@ -55,9 +58,10 @@ class DecodingSession:
         )
         self._frames = frames
         self._keep_bytes = keep_bytes
-        self._max_kept = MIN_KEPT_FRAMES
+        self._max_kept = 0  # until a frame is there to be measured
         self._kept: OrderedDict[int, VideoFrame | None] = OrderedDict()
         self._heading = -1  # the last frame of the work at hand
+        self._asked = -1  # the frame that was decoded for last
 
     @property
     def decoded_frames(self) -> int:
@@ -76,10 +80,14 @@ class DecodingSession:
         """About how many packets a frame takes from here; may be asked from any thread."""
         return 0 if frame_index in self._kept else self._decoder.packets_to(frame_index)
 
+    def comes_next(self, frame_index: int) -> bool:
+        """Whether a frame is the next one to come out; from any thread."""
+        return self._decoder.position == frame_index
+
     def cost_after(self, frame_index: int) -> int:
         """The same for when the work at hand is done; from any thread."""
         heading = self._heading
-        if heading < 0 or frame_index <= heading - self._max_kept:
+        if heading < 0 or frame_index <= heading - FORWARD_KEPT_FRAMES:
             return FAR
         return max(0, int(self._frames.packet[frame_index] - self._frames.packet[heading]))
 
@@ -93,18 +101,21 @@ class DecodingSession:
         self.forget()
 
     def _decode_to(self, frame_index: int) -> None:
-        # Frames that come out on the way are kept, as many as there is room for: playing backwards
-        # asks for them next.
-        first = max(self._decoder.first_on_the_way(frame_index), frame_index - self._max_kept + 1)
+        # Of the frames that come out on the way the last ones are kept: a few for neighbours, and as
+        # many as there is room for where the playhead goes back and will ask for them next.
+        goes_back = 0 < self._asked - frame_index <= self._max_kept
+        max_kept = self._max_kept if goes_back else FORWARD_KEPT_FRAMES
+        self._asked = frame_index
+        first = max(self._decoder.first_on_the_way(frame_index), frame_index - max_kept + 1)
         for passed in range(first, frame_index + 1):
             if self._decoder.read(passed, passed + 1, self._keep):
                 self._keep(passed, None)
+            while len(self._kept) > max_kept:
+                self._kept.popitem(last=False)
 
     def _keep(self, frame_index: int, frame: VideoFrame | None) -> None:
-        if frame is not None and self._max_kept == MIN_KEPT_FRAMES:
+        if frame is not None and not self._max_kept:
             frame_bytes = sum(plane.buffer_size for plane in frame.planes)
             self._max_kept = max(MIN_KEPT_FRAMES, self._keep_bytes // max(1, frame_bytes))
         self._kept[frame_index] = frame
         self._kept.move_to_end(frame_index)
-        while len(self._kept) > self._max_kept:
-            self._kept.popitem(last=False)

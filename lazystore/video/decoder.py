@@ -86,6 +86,7 @@ class FrameDecoder:
         """Frames that came out so far, wanted or not."""
         self._first_odd_packet: dict[int, int] = {}  # by group
         self._seen = self._late = 0  # frames, in runs with one thread
+        self._group = (0, 0, 0)  # number, first frame and end of the group looked at last
         self._forget()
 
     def doubtful_frames(self) -> list[int]:
@@ -116,6 +117,11 @@ class FrameDecoder:
             else:
                 emit(frame_index, frame)
         return missing
+
+    @property
+    def position(self) -> int:
+        """The frame that comes next without a seek."""
+        return self._next
 
     def first_on_the_way(self, frame_index: int) -> int:
         """The first frame that reading a frame decodes besides it: those in between cost nothing."""
@@ -166,7 +172,7 @@ class FrameDecoder:
 
     def _way_to(self, frame_index: int) -> tuple[int | None, bool]:
         """The seek point to begin at, None to go on from here; and whether with one thread."""
-        group = self._frames.seek_index(frame_index)
+        group = self._group_of(frame_index)
         if group in self._suspect or group in self._damaged:
             begin = self._sound_group_before(group)
             # What a decoder makes up for a damaged packet depends on all it has seen before.
@@ -175,6 +181,15 @@ class FrameDecoder:
         if self._alone and frame_index == self._frames.seek_frame[group]:
             return group, False  # past the damage: with threads again
         return None if self._is_near(frame_index, group) else group, False
+
+    def _group_of(self, frame_index: int) -> int:
+        """Number of a frame's group; in most calls the same one as before."""
+        group, start, stop = self._group
+        if not start <= frame_index < stop:
+            group = self._frames.seek_index(frame_index)
+            members = self._frames.group_of(frame_index)
+            self._group = group, members.start, members.stop
+        return group
 
     def _sound_group_before(self, group: int) -> int:
         group -= 1

@@ -202,6 +202,7 @@ def has_y_plane(pixel_format: str) -> bool:
     return _plain_y_format(pixel_format) is not None
 
 
+@functools.cache
 def _plain_y_format(name: str) -> str | None:
     """The format with a plane of its own for Y that holds the same samples."""
     if _PLAIN_Y8.fullmatch(name) or _PLAIN_Y16.fullmatch(name):
@@ -222,7 +223,7 @@ def plane_view(frame: VideoFrame, index: int, dtype: np.dtype[Any], channels: in
 
 def _y_plane(frame: VideoFrame, bits: int) -> NDArray[Any]:
     name = _plain_y_format(frame.format.name)
-    is_wide = name is not None and _PLAIN_Y16.fullmatch(name) is not None
+    is_wide = name is not None and name.endswith("le")
     if name is None or is_wide != (bits > 8):
         raise SourceError(
             f"the pixel format changes to {frame.format.name!r} on the way, but the first frame had "
