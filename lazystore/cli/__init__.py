@@ -68,11 +68,12 @@ def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -
         return int(stop.exit_code)
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
+            print(str(error), file=sys.stderr)  # its message is the help text
             return EXIT_USAGE
         format_message = getattr(error, "format_message", None)
         if format_message is not None:
             # A click error: the words of the command line, not their meaning, are wrong.
-            print_error(f"{' '.join(format_message().split())}; see {name} --help")
+            print_error(f"{' '.join(format_message().split()).rstrip('.')}; see {name} --help")
             return int(getattr(error, "exit_code", EXIT_USAGE))
         if debug:
             raise

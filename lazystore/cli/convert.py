@@ -37,7 +37,7 @@ def convert(
     name: Annotated[str | None, typer.Option(help="Name of the item; '/' nests. One input only.")] = None,
     kind: Annotated[str | None, typer.Option(help="field, video, stack, events, tracks, series, spikes, intervals.")] = None,
     format: Annotated[str | None, typer.Option(help="Name of the format, where content does not decide.")] = None,
-    codec: Annotated[str | None, typer.Option(help="balanced (default), fast, small or none.")] = None,
+    codec: Annotated[str | None, typer.Option(help="balanced (default), fast, small, none; encoded keeps a video's packets.")] = None,
     chunks: Annotated[int | None, typer.Option(help="Records an inner chunk.")] = None,
     shards: Annotated[int | None, typer.Option(help="Records a shard (one file).")] = None,
     time: Annotated[str | None, typer.Option(metavar="A:B", help="Session seconds to keep, half-open; either side may be left out.")] = None,

@@ -44,6 +44,9 @@ def _store_info(path: str, *, as_json: bool) -> int:
 
     with open_store(path, allow_incomplete=True) as store:
         document = store.info()
+        spans = {name: _span_s(store, name, item) for name, item in document["items"].items()}
+    for name, span in spans.items():
+        document["items"][name]["span_s"] = span
     if as_json:
         print_json(document)
         return 0
@@ -51,8 +54,9 @@ def _store_info(path: str, *, as_json: bool) -> int:
     for name, item in document["items"].items():
         attributes = item["attributes"]
         shape = " x ".join(map(str, item["shape"] or ())) + f" {item['dtype'] or ''}"
-        nbytes = sum(array["nbytes"] or 0 for array in item["arrays"].values())
-        span = attributes.get("span_s")
+        # The records alone: statistics and indexes of a short recording may outweigh it.
+        nbytes = sum(array["nbytes"] or 0 for array in item["arrays"].values() if array["shards"])
+        span = spans[name]
         rows.append(
             (
                 name,
@@ -71,6 +75,23 @@ def _store_info(path: str, *, as_json: bool) -> int:
     for line in document["unfinished"].values():
         print_note(f"note: {line}")
     return 0
+
+
+def _span_s(store: Any, name: str, item: Any) -> list[float] | None:
+    """Session seconds of an item's first and last record; None where it has no axis of time."""
+    attributes = item["attributes"]
+    axis, events = attributes.get("time"), attributes.get("events")
+    if events and attributes.get("clock"):
+        from lazystore.clock import Clock
+
+        clock = Clock.from_json(attributes["clock"])
+        return [float(clock.to_session(events[key] / 1e6)) for key in ("t_min_us", "t_max_us")]
+    if isinstance(axis, dict):
+        return [axis["start"], axis["start"] + axis["step"] * (axis["size"] - 1)]
+    if item["arrays"].get("time", {}).get("shape", [0])[0]:
+        times = store[name].coords["time"]
+        return [float(times[0]), float(times[-1])]
+    return None
 
 
 def _clock_text(clock: Any) -> str:

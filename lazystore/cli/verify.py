@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from lazystore.cli.output import print_json, print_note, size_text
-from lazystore.errors import UsageError
+from lazystore.errors import StoreError, UsageError
 
 HELP = """Check a store's bytes against its manifests, and name every damaged, missing or stray file.
 
-Exit status: 0 sound, 3 damaged, 4 unfinished, 5 no manifest.
+Exit status: 0 sound, 3 damaged, 4 unfinished, 5 no manifest, 1 sound but not from --source.
 
 \b
   lazystore verify session.zarr
@@ -36,11 +37,13 @@ def verify(
         raise UsageError("--quick, --sample and --full exclude each other; pass one of them")
     level = "quick" if quick else "sample" if sample is not None else "full"
     location = open_location(store)
+    _check_there(location)
     report = check(location, level=level, fraction=_fraction(sample))
-    source_line = None if source is None else _compare_source(store, source)
+    source_line, is_source = (None, True) if source is None else _compare_source(store, source)
+    status = report.exit_status or (0 if is_source else 1)
     if as_json:
         print_json({**report.to_json(), "source": source_line})
-        return report.exit_status
+        return status
     for finding in report.findings:
         print(finding)
     for line in report.unfinished:
@@ -52,7 +55,14 @@ def verify(
         print(f"{store}: no lazystore manifest to check against")
     else:
         print(f"{store}: {report.files} files, {size_text(report.n_bytes)} read: {counts or 'all sound'}")
-    return report.exit_status
+    return status
+
+
+def _check_there(location: Any) -> None:
+    """A path mistyped is no damaged store."""
+    root = getattr(location, "root", None)
+    if root is not None and not root.exists() and not Path(f"{root}.progress").exists():
+        raise StoreError(f"there is no store at {location.url!r}; expected a folder that lazystore wrote")
 
 
 def _fraction(sample: str | None) -> float:
@@ -64,8 +74,8 @@ def _fraction(sample: str | None) -> float:
         raise UsageError(f"--sample {sample!r} is no percentage, such as 5%") from None
 
 
-def _compare_source(store: str, source: str) -> str:
-    """Whether a file is the one that an item was made from."""
+def _compare_source(store: str, source: str) -> tuple[str, bool]:
+    """A line on it, and whether a file is the one that an item was made from."""
     from lazystore.dataset import open_own
     from lazystore.sources.registry import open_sources
 
@@ -79,5 +89,5 @@ def _compare_source(store: str, source: str) -> str:
         for name, item in opened.info()["items"].items():
             files = item["attributes"].get("source", {}).get("files", [])
             if {file["sha256_sampled"] for file in files} == wanted:
-                return f"source: {source} is what item {name!r} was made from"
-    return f"source: {source} is not, or no longer, what any item of {store} was made from"
+                return f"source: {source} is what item {name!r} was made from", True
+    return f"source: {source} is not, or no longer, what any item of {store} was made from", False

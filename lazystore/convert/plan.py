@@ -238,7 +238,8 @@ def make_plan(
     }
     generation = sha256_of_json(fingerprint)[:16]
     item = ItemPlan(name, generation, columns, shard_records, info.length, {**body, "generation": generation})
-    stands_for = info.columns if main is None else (main,)
+    # Packets stand for the frames that they decode to; otherwise what is stored is what is there.
+    stands_for = info.columns if main is None or main in info.columns else (main,)
     decoded = sum(record_bytes(column) * column.shape[0] for column in stands_for)
     stored = sum(int(column.nbytes / trials[column.path].ratio) for column in columns)
     block = sum(record_bytes(column) for column in info.columns) * min(shard_records, info.length)

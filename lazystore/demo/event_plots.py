@@ -20,7 +20,7 @@ def draw_rate(store: str, item: str, path: Path) -> None:
     Raises
     ------
     UsageError
-        If the item is no event recording.
+        If the item is no event recording, or the picture cannot be written there.
     """
     with open_own(store) as opened:
         stream = _stream(opened, item)
@@ -37,7 +37,7 @@ def draw_rate(store: str, item: str, path: Path) -> None:
         )
         axes.axhline(0, color="0.3", lw=0.6)
         axes.legend(loc="upper right")
-        figure.savefig(path, dpi=110)
+        _save(figure, path)
 
 
 def draw_frame(
@@ -76,7 +76,18 @@ def draw_frame(
             image, ax=axes, shrink=0.8, label={"count": "events", "signed": "ON - OFF"}.get(mode, "grey")
         )
         axes.set_title(f"{item}: {len(window.t):,} events in {duration_s * 1e3:g} ms from {start_s:.4f} s")
-        figure.savefig(path, dpi=110)
+        _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    endings = figure.canvas.get_supported_filetypes()
+    if path.suffix.lower().lstrip(".") not in endings:
+        raise UsageError(
+            f"picture {str(path)!r} ends in no format there is; expected for example .png or .svg"
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"picture {str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
+    figure.savefig(path, dpi=110)
 
 
 def _stream(opened: Any, item: str) -> EventStream:
