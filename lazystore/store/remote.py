@@ -369,11 +369,13 @@ def _reason(error: Exception) -> str:
 
 
 def _as_store_error(error: Exception, url: str, key: str) -> StoreError:
-    hints = {
-        "PermissionDeniedError": "; check the rights of your credentials",
-        "UnauthenticatedError": "; set credentials in the environment, or storage_options="
-        "{'skip_signature': True} for a public bucket",
-        "NotSupportedError": "; this kind of server does not offer it",
-    }
-    hint = hints.get(type(error).__name__, "; check the address and the network, then try again")
-    return StoreError(f"cannot reach {key!r} in {url}: {_reason(error)}{hint}")
+    # By name or by number: a listing's errors are not told apart by obstore.
+    reason, kind = _reason(error), type(error).__name__
+    hint = "check the address and the network, then try again"
+    if kind == "PermissionDeniedError" or reason.startswith("403"):
+        hint = "check the rights of your credentials"
+    elif kind == "UnauthenticatedError" or reason.startswith("401"):
+        hint = "set credentials in the environment, or storage_options={'skip_signature': True} for a public bucket"
+    elif kind == "NotSupportedError":
+        hint = "this kind of server does not offer it"
+    return StoreError(f"cannot reach {key!r} in {url}: {reason}; {hint}")

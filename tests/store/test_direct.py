@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
@@ -22,12 +23,14 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
 from lazystore.chunks import chunk_region, grid_shape
-from lazystore.errors import DamagedStoreError, HostileStoreError, UsageError
+from lazystore.errors import DamagedStoreError, HostileStoreError, StoreError, UsageError
 from lazystore.protocols import ChunkReader
 from lazystore.schema import ArraySpec, Codec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.direct import DirectChunkReader, decode_texts, read_array, read_text
+from lazystore.store.files import OpenFile
 from lazystore.store.location import LocalLocation
 from lazystore.store.shard import encode_file
+from lazystore.testing import check_chunk_reader
 
 DTYPES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
 SMALL_CODEC = Codec("zstd", 3, "shuffle")
@@ -123,6 +126,12 @@ def test_every_chunk_equals_zarr_python(layout: dict[str, Any]) -> None:
             assert same_bits(chunk, theirs[chunk_region(chunk_index, spec.chunks, spec.shape)])
         assert same_bits(read_array(reader), theirs)
         reader.close()
+
+
+def test_the_readers_contract(tmp_path: Path) -> None:
+    """Every promise of `ChunkReader`, by the public suite."""
+    small_store(tmp_path)
+    check_chunk_reader(lambda: open_small(tmp_path), small_values())
 
 
 @given(layouts())
@@ -599,3 +608,68 @@ def test_unfamiliar_layouts_are_not_claimed(tmp_path: Path) -> None:
     zarr.create_array(str(tmp_path), name="item/data", shape=(4,), dtype="u1", chunks=(2,))[...] = 1
     with pytest.raises(UnfamiliarLayoutError, match="codecs"):
         spec_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "n_failures", "message"),
+    [
+        (errno.ESTALE, 1, None),
+        (errno.ESTALE, 3, "cannot read 'item/data/c/0/0' in .*check that the disk or the share is there"),
+        (errno.EIO, 1, "cannot read 'item/data/c/0/0' in .*check that the disk or the share is there"),
+    ],
+)
+def test_a_disk_that_fails_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, n_failures: int, message: str | None
+) -> None:
+    """A share that was mounted anew is opened again; any other fault of the disk is said as such."""
+    small_store(tmp_path)
+    reader = open_small(tmp_path)
+    reader.read_chunk((0, 0))
+    failures = [OSError(number, os.strerror(number))] * n_failures
+    plain = OpenFile.read_range
+
+    def read_range(self: OpenFile, offset: int, length: int) -> bytes:
+        if failures:
+            raise failures.pop()
+        return plain(self, offset, length)
+
+    monkeypatch.setattr(OpenFile, "read_range", read_range)
+    if message is None:
+        np.testing.assert_array_equal(reader.read_chunk((1, 0)), small_values()[8:16])
+    else:
+        with pytest.raises(StoreError, match=message) as caught:
+            reader.read_chunk((1, 0))
+        assert not isinstance(caught.value, DamagedStoreError)
+    reader.close()
+
+
+def test_a_file_cut_while_it_is_open_is_damage(tmp_path: Path) -> None:
+    """Another program cuts a shard under the reader: alone and in a batch, the chunk is refused."""
+    small_store(tmp_path)
+    reader = open_small(tmp_path)
+    reader.read_chunk((0, 0))
+    os.truncate(tmp_path / "item/data/c/0/0", 20)
+    with pytest.raises(DamagedStoreError, match="bytes where .* were expected; the file is cut short"):
+        reader.read_chunk((1, 0))
+    with pytest.raises(DamagedStoreError, match="the file is cut short"):
+        reader.read_chunks([(0, 0), (1, 0)])
+    reader.close()
+
+
+def test_chunks_of_arrays_without_shards_know_their_place(tmp_path: Path) -> None:
+    """With the checksums of all chunks at hand, a sound chunk in another's place is refused."""
+    spec = small_store(tmp_path, sharded=False)
+    folder = tmp_path / "item" / "data"
+    sums = [
+        int.from_bytes((folder / spec.key((number, 0))).read_bytes()[-4:], "little") for number in range(4)
+    ]
+    (folder / "c/0/0").write_bytes((folder / "c/1/0").read_bytes())
+    reader = open_small(tmp_path, checksums=sums)
+    np.testing.assert_array_equal(reader.read_chunk((1, 0)), small_values()[8:16])
+    with pytest.raises(DamagedStoreError, match="bytes of another chunk, or of an older one"):
+        reader.read_chunk((0, 0))
+    copy = pickle.loads(pickle.dumps(reader))
+    with pytest.raises(DamagedStoreError, match="bytes of another chunk"):
+        copy.read_chunk((0, 0))
+    reader.close()
+    copy.close()

@@ -215,6 +215,9 @@ def test_refused_requests_are_not_repeated(s3_port: int) -> None:
         with pytest.raises(StoreError, match=r"403.*check the rights of your credentials"):
             location.read_range("a", 0, 4)
         assert len(proxy.requests) == 1
+        with pytest.raises(StoreError, match=r"403.*check the rights") as caught:
+            list(location.list("a/"))
+        assert SECRET not in str(caught.value)
 
 
 async def _forbid(request: Any, writer: Any) -> bool:
@@ -287,6 +290,8 @@ def test_a_web_server_is_read_but_not_written(tmp_path: Path) -> None:
             location.read("zarr.json")
         with pytest.raises(StoreError, match="cannot list its files"):
             list(location.list())
+        with pytest.raises(DamagedStoreError, match="bytes where at most 3 are sensible"):
+            location.read("item/data/c/0/0/0", 3)
         with pytest.raises(StoreError, match="cannot list its folders"):
             location.folders("")
         with pytest.raises(StoreError, match="cannot reach 'k'"):
