@@ -224,8 +224,14 @@ def _decompressor(compression: str) -> Any:
 def _unlz4(stored: bytes) -> bytes:
     stream = _first_module("lz4.frame").LZ4FrameDecompressor()
     try:
-        # Bounded: a small packet can declare gigabytes.
-        data: bytes = stream.decompress(stored, max_length=MAX_PACKET_BYTES)
+        # Bounded: a small packet can stand for gigabytes. In steps, because a step's whole memory is
+        # allocated in advance, and 256 MB of it cost more than the decoding.
+        data: bytes = stream.decompress(stored, max_length=8 * len(stored) + 4096)
+        while not stream.eof and not stream.needs_input and len(data) < MAX_PACKET_BYTES:
+            more = stream.decompress(b"", max_length=MAX_PACKET_BYTES - len(data))
+            if not more:
+                break
+            data += more
     except RuntimeError as error:
         raise ValueError(str(error)) from error
     if not stream.eof:
