@@ -375,7 +375,9 @@ def _as_store_error(error: Exception, url: str, key: str) -> StoreError:
     if kind == "PermissionDeniedError" or reason.startswith("403"):
         hint = "check the rights of your credentials"
     elif kind == "UnauthenticatedError" or reason.startswith("401"):
-        hint = "set credentials in the environment, or skip_signature=True in storage_options (public buckets)"
+        hint = (
+            "set credentials in the environment, or skip_signature=True in storage_options (public buckets)"
+        )
     elif kind == "NotSupportedError":
         hint = "this kind of server does not offer it"
     return StoreError(f"cannot reach {key!r} in {url}: {reason}; {hint}")
