@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import struct
 import xml.etree.ElementTree as ElementTree
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,13 +128,14 @@ def _index(path: Path, file: BinaryIO) -> Aedat4File:
     # The table of packets at the end is only written when a recording is closed; walking the packets
     # costs about 1 µs each and works for every file.
     end = table_position if file.tell() < table_position <= size else size
-    found: list[tuple[int, int, int]] = []
+    # Packed integers: a recording of an hour has over a million packets.
+    found = array("q")
     at = file.tell()
     while at + _PACKET_HEADER.size <= end:
         number, payload = _PACKET_HEADER.unpack(file.read(_PACKET_HEADER.size))
         if number not in streams or not 0 < payload <= end - at - _PACKET_HEADER.size:
             break
-        found.append((number, at + _PACKET_HEADER.size, payload))
+        found.extend((number, at + _PACKET_HEADER.size, payload))
         at += _PACKET_HEADER.size + payload
         file.seek(payload, 1)
     rows = np.array(found, np.int64).reshape(-1, 3)

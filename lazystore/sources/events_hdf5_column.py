@@ -29,6 +29,8 @@ DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError
 
 # Chunks are decoded outside the GIL. More threads than this wait for HDF5's lock.
 MAX_THREADS = 4
+# Decoded chunks that are held at once; one alone may be larger.
+MAX_PIECES_BYTES = 64 << 20
 # More than one, so that a thread that gets the easy chunks does not end up idle.
 GROUPS_PER_THREAD = 4
 # Filters that HDF5 brings itself; others come with hdf5plugin.
@@ -68,6 +70,7 @@ class DatasetColumn:
         self._filters = _filters(dataset)
         _require_filters([number for number, _ in self._filters if number not in own_filters], self._where)
         self.chunk = int(dataset.chunks[0]) if dataset.chunks else 0
+        self.chunk_bytes = self.chunk * self._row_bytes
         if (
             dataset.chunks
             and int(np.prod(dataset.chunks, dtype=np.float64)) * self.dtype.itemsize > MAX_CHUNK_BYTES
@@ -220,9 +223,13 @@ def _require_filters(numbers: Sequence[int], where: str) -> None:
         )
 
 
-def side_by_side(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
-    """Do `work` for every piece, on several threads where there are several pieces and cores."""
-    threads = min(MAX_THREADS, os.cpu_count() or 1, len(pieces))
+def side_by_side(work: Callable[[Any], None], pieces: Sequence[Any], piece_bytes: int) -> None:
+    """Do `work` for every piece, on several threads where there are several pieces and cores.
+
+    `piece_bytes` is what one piece takes in memory; few large pieces are done one after the other.
+    """
+    affordable = max(1, MAX_PIECES_BYTES // max(1, piece_bytes))
+    threads = min(MAX_THREADS, os.cpu_count() or 1, len(pieces), affordable)
     if threads < 2:
         for piece in pieces:
             work(piece)

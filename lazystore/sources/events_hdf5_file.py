@@ -132,7 +132,7 @@ class Hdf5Columns:
             else:
                 self._converter.pixels(values, getattr(target, name), first, name)
 
-        side_by_side(convert, pieces)
+        side_by_side(convert, pieces, max(column.chunk_bytes for column in columns.values()))
 
     def triggers(self) -> Triggers:
         return Triggers.empty()

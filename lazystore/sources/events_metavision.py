@@ -66,7 +66,7 @@ class MetavisionTable:
             offset = number * rows.chunk
             out.copy_from(kept[1].part(first - offset, last - offset), first - start)
 
-        side_by_side(decode, rows.pieces(start, start + len(out)))
+        side_by_side(decode, rows.pieces(start, start + len(out)), rows.chunk_bytes)
 
     def triggers(self) -> Triggers:
         self._opened()
