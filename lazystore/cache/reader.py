@@ -126,6 +126,8 @@ class CachedReader:
     def read_chunks(self, chunk_indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
         """Several chunks; those that are missing are read together, a bounded part of the budget at once."""
         group = max(1, self._pool.limit_bytes // GROUP_SHARE_OF_BUDGET // max(1, self._chunk_nbytes))
+        # `batched` makes room for a whole group at once: for chunks of a few bytes that is gigabytes.
+        group = min(group, max(1, len(chunk_indices)))
         found: list[NDArray[Any]] = []
         for part in itertools.batched(chunk_indices, group):
             now = monotonic()
