@@ -18,6 +18,7 @@ from lazystore.errors import LazystoreError
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+INTERRUPTED = "interrupted; what was finished is kept: run the same command again to resume"
 
 app = typer.Typer(
     name="lazystore",
@@ -61,9 +62,6 @@ def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -
             raise
         print_error(str(error))
         return error.exit_status
-    except KeyboardInterrupt:
-        print_error("interrupted; what was finished is kept: run the same command again to resume")
-        return EXIT_INTERRUPTED
     except typer.Exit as stop:
         return int(stop.exit_code)
     except Exception as error:
@@ -79,4 +77,8 @@ def _run(application: typer.Typer, name: str, arguments: Sequence[str] | None) -
             raise
         print_error(f"{type(error).__name__}: {error}; run again with --debug to see where")
         return 1
-    return result if isinstance(result, int) else 0
+    status = result if isinstance(result, int) else 0
+    # Typer has caught the interrupt already and gives its status, silently.
+    if status == EXIT_INTERRUPTED:
+        print_error(INTERRUPTED)
+    return status
