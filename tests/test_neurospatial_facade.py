@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,14 +72,18 @@ def handed_over(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def seen_in_a_viewer() -> dict[str, Any]:
     """What a viewer in a process of its own showed and read."""
     command = [sys.executable, str(SCRIPT)]
-    if sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
-        if shutil.which("xvfb-run") is None:
-            pytest.skip("no screen and no xvfb-run to stand in for one")
+    # A screen of its own: windows of other tests on a shared one change what has the focus.
+    if shutil.which("xvfb-run") is not None:
         command = ["xvfb-run", "-a", *command]
+    elif sys.platform.startswith("linux") and not os.environ.get("DISPLAY"):
+        pytest.skip("no screen and no xvfb-run to stand in for one")
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
+    # napari keeps window sizes between runs, in a file of the user's; these windows begin without.
+    settings = tempfile.mkdtemp()
+    environment["NAPARI_CONFIG"] = os.path.join(settings, "settings.yaml")
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])

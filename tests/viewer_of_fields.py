@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from typing import Any
 
@@ -37,8 +38,23 @@ def environment() -> Any:
 
 
 def picture_at(viewer: Any, frame: int) -> NDArray[np.uint8]:
+    """The canvas once it has come to rest: on a busy machine layouts and overlays lag behind a step."""
+    from qtpy.QtWidgets import QApplication
+
+    # napari remembers the size of the window before: the same one for all, then the same view.
+    viewer.window.resize(1000, 700)
+    QApplication.processEvents()
+    viewer.reset_view()
     viewer.dims.set_current_step(0, frame)
-    return np.asarray(viewer.screenshot(canvas_only=True, flash=False))
+    last = None
+    for _ in range(30):
+        QApplication.processEvents()
+        time.sleep(0.05)
+        picture = np.asarray(viewer.screenshot(canvas_only=True, flash=False))
+        if last is not None and np.array_equal(picture, last):
+            break
+        last = picture
+    return picture
 
 
 def main() -> dict[str, Any]:

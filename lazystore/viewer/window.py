@@ -40,7 +40,7 @@ def open_viewer(
         # A world whose y points up; images alone keep napari's y, which points down.
         viewer.camera.orientation2d = ("up", "right")
     # Pixels of one camera and centimetres have no place in common: side by side then.
-    viewer.grid.enabled = len(worlds) > 1
+    viewer.canvas.grid.enabled = len(worlds) > 1
     viewer.dims.set_current_step(0, 0)
     viewer.reset_view()
     return viewer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 needs_display = pytest.mark.skipif(
     not os.environ.get("DISPLAY"), reason="a napari window needs a display; CI gives it Xvfb"
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """napari's settings in a file of the test's, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_CONFIG", str(tmp_path_factory.mktemp("napari") / "settings.yaml"))
+        yield
 
 
 @pytest.fixture(scope="module")
