@@ -331,10 +331,14 @@ class CachedReader:
             self._counts.prefetched += len(loads)
             self._time_read(monotonic() - started, len(loads))
         except Exception as error:
-            self._counts.prefetch_errors += 1
             cause = f"{type(error).__name__}: {error}"
-            if cause not in self._causes and len(self._causes) < MAX_CAUSES:
-                self._causes.add(cause)
+            with pool.lock:
+                # Two threads may fail of one cause at once.
+                self._counts.prefetch_errors += 1
+                is_new = cause not in self._causes and len(self._causes) < MAX_CAUSES
+                if is_new:
+                    self._causes.add(cause)
+            if is_new:
                 logger.warning("prefetch failed, and will be tried again at demand: %s", cause)
         finally:
             with pool.lock:
