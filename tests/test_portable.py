@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITE = ROOT / "tests" / "store"
 
 # Taken out after pytest and the standard library have looked at them, so that only lazystore, and
-# what it calls by name, misses them. os.getuid stays: pytest asks for it later.
+# what it calls by name, misses them. os.getuid stays: pytest asks for it later; os.statvfs too:
+# shutil.disk_usage, which Windows has as well, calls it here.
 WITHOUT_POSIX = """
 import errno, os, shutil, signal, stat, sys
 import multiprocessing, subprocess, tempfile, concurrent.futures  # their own checks are done at import
@@ -27,7 +28,7 @@ import asyncio, numpy  # ask for os.sysconf and os.uname on Linux
 
 OS_NAMES = (
     "pread", "preadv", "pwrite", "pwritev", "fork", "forkpty", "register_at_fork", "mkfifo",
-    "statvfs", "fstatvfs", "sched_getaffinity", "posix_fallocate", "posix_fadvise", "sync",
+    "fstatvfs", "sched_getaffinity", "posix_fallocate", "posix_fadvise", "sync",
     "fdatasync", "fchmod", "fchown", "chown", "O_NOFOLLOW", "O_NONBLOCK", "O_DIRECTORY", "O_CLOEXEC",
     "O_SYNC", "O_DSYNC", "O_NOATIME", "getpgid", "killpg", "setsid", "uname", "sysconf",
 )
