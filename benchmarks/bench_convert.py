@@ -165,7 +165,7 @@ def encoded_alone(source: str, store: str, _: str) -> Row:
 
 
 def decoded_alone(source: str, store: str, _: str) -> Row:
-    """CPU seconds a frame of a sequential decode to the Y plane, and of the codec on those frames."""
+    """CPU seconds a frame of a sequential decode to what is stored, and of the codec on those frames."""
     import av
 
     import lazystore as ls
@@ -182,9 +182,12 @@ def decoded_alone(source: str, store: str, _: str) -> Row:
         stream.thread_count = 1
         began = time.process_time()
         for frame in container.decode(stream):
-            plane = frame.planes[0]
-            pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-            image = np.ascontiguousarray(pixels[:, : plane.width])
+            if len(spec.shape) == 4:
+                image = frame.to_ndarray(format="rgb24")
+            else:
+                plane = frame.planes[0]
+                pixels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+                image = np.ascontiguousarray(pixels[:, : plane.width])
             decode_s += time.process_time() - began
             began = time.process_time()
             encode(image)
