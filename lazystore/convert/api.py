@@ -97,10 +97,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """One stream, ready to run: its plan and the source that the plan was made over."""
+    """One stream, ready to run: its plan and the source that the plan was made over.
+
+    `stream` is what the format opened, below any selection.
+    """
 
     plan: ConversionPlan
     source: Source
+    stream: Source
 
 
 def convert(
@@ -324,7 +328,7 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
         info = source.info
     chunk, _ = layout(info.columns, request.settings)
     samples = read_samples(source, chunk[0])
-    return Prepared(make_plan(info, name, timing, request.settings, samples, recorded, main), source)
+    return Prepared(make_plan(info, name, timing, request.settings, samples, recorded, main), source, stream)
 
 
 def _packets_of(stream: Source, asked: Source) -> PacketSource:
@@ -390,14 +394,20 @@ def execute(
             resume=resume,
             overwrite=overwrite,
             progress=progress,
-            before_commit=lambda one=one: _check_source(source, one.plan.info),  # type: ignore[misc]  # a default binds the loop's value
+            before_commit=lambda one=one: _check_source(source, one),  # type: ignore[misc]  # a default binds the loop's value
         )
         items.append(_report(one.plan, result, location, wall.monotonic() - began))
     return ConversionReport(location.url, tuple(items))
 
 
-def _check_source(source: Any, info: SourceInfo) -> None:
+def _check_source(source: Any, prepared: Prepared) -> None:
     """Notice a file that was written to while it was being read."""
+    # A source that took some files of a folder knows which; the path alone does not say.
+    check = getattr(prepared.stream, "check_unchanged", None)
+    if check is not None:
+        check()
+        return
+    info = prepared.plan.info
     paths = [source] if isinstance(source, str | os.PathLike) else source
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | os.PathLike) for path in paths):
         return

@@ -133,6 +133,27 @@ def check_unchanged(identity: SourceIdentity, path: str | os.PathLike[str]) -> N
         return
     else:
         now = identify_file(file_path)
+    _check_same(identity, now)
+
+
+def check_files_unchanged(identity: SourceIdentity, paths: Sequence[Path]) -> None:
+    """The same for what `identify_files` was given: these files and this order, not all of a folder.
+
+    Raises
+    ------
+    SourceChangedError
+        If one was changed, or is gone.
+    """
+    try:
+        now = identify_files(identity.name, paths)
+    except SourceError as error:
+        raise SourceChangedError(
+            f"{identity.name!r} changed ({error}); bring it back, or convert again with --overwrite"
+        ) from error
+    _check_same(identity, now)
+
+
+def _check_same(identity: SourceIdentity, now: SourceIdentity) -> None:
     if now.sha256_sampled != identity.sha256_sampled:
         raise SourceChangedError(
             f"{identity.name!r} changed: it had {identity.size_bytes} bytes and now has "

@@ -20,7 +20,7 @@ from lazystore.schema import JSON
 from lazystore.sources.concat import ConcatSource
 from lazystore.sources.decoding import MAX_THREADS, FrameDecoder, describe_lost, reason_of
 from lazystore.sources.frames import RATE_OPTION, check_storable, even_ticks
-from lazystore.sources.identity import identify_files
+from lazystore.sources.identity import check_files_unchanged, identify_files
 from lazystore.sources.naming import natural_sorted
 from lazystore.sources.options import Option
 from lazystore.sources.tiff import TiffSource, count_pages
@@ -155,6 +155,10 @@ class ImageSource:
             attributes=facts,
             problems=(describe_lost(f"of {len(self._paths)} images", lost),) if lost else (),
         )
+
+    def check_unchanged(self) -> None:
+        """Refuse images that were changed since they were opened; other files of the folder may."""
+        check_files_unchanged(self._info.identity[0], self._paths)
 
     @property
     def info(self) -> SourceInfo:

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 
@@ -230,3 +231,18 @@ def test_progress_is_for_people_at_terminals(recordings: Path, store_path: Path)
     done = run("convert", recordings / "fields.npy", store_path, "--json")
     assert json.loads(done.out)["items"][0]["seconds"] <= time.monotonic() - started
     assert "\x1b" not in done.out + done.err
+
+
+def test_folders_of_images_convert_whatever_lies_beside_them(tmp_path: Path, store_path: Path) -> None:
+    """Unpadded numbers, other files and a pattern: the images are read, in natural order."""
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("exposure 10 ms")
+    for index in range(12):
+        iio.imwrite(folder / f"img{index}.png", np.full((6, 8), index, np.uint8))
+    assert run("convert-to-zarr", folder, store_path, "-q").status == 0
+    words = ["--name", "few", "-o", "pattern=img1?.png", "-q"]
+    assert run("convert-to-zarr", folder, store_path, *words).status == 0
+    with ls.open(store_path) as store:
+        assert store["plate"].load()[:, 0, 0].tolist() == list(range(12))
+        assert store["few"].load()[:, 0, 0].tolist() == [10, 11]

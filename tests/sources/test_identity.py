@@ -12,6 +12,7 @@ import pytest
 from lazystore.errors import SourceChangedError, SourceError
 from lazystore.sources import identity
 from lazystore.sources.identity import (
+    check_files_unchanged,
     check_unchanged,
     identify_array,
     identify_file,
@@ -110,3 +111,19 @@ def test_files_that_vanish_are_told(tmp_path: Path) -> None:
         identify_file(tmp_path / "gone")
     with pytest.raises(SourceError, match="cannot look at .*gone"):
         identify_files("x", [tmp_path / "gone"])
+
+
+def test_files_of_a_folder_are_watched_in_their_own_order(tmp_path: Path) -> None:
+    """Images in natural order are unchanged until one of them is; a new neighbour is none of them."""
+    paths = [tmp_path / f"img{index}.png" for index in (1, 2, 10)]
+    for path in paths:
+        path.write_bytes(b"image" * 10)
+    known = identify_files("folder", paths)
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    check_files_unchanged(known, paths)
+    paths[1].write_bytes(b"other" * 11)
+    with pytest.raises(SourceChangedError, match="'folder' changed: it had 150 bytes and now has 155"):
+        check_files_unchanged(known, paths)
+    paths[1].unlink()
+    with pytest.raises(SourceChangedError, match="'folder' changed .*img2.*bring it back"):
+        check_files_unchanged(known, paths)
