@@ -23,6 +23,7 @@ from lazystore.array.xarray_adapter import LazyBackendArray
 from lazystore.errors import HostileStoreError
 from lazystore.schema import JSON, ArraySpec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.direct import MAX_COORDINATE_BYTES, read_array, read_text
+from lazystore.store.encoded_item import documents_with_frames
 from lazystore.store.index import METADATA, ItemRecord, read_document
 from lazystore.store.location import Location
 
@@ -117,7 +118,7 @@ def group_data(store: ArraysByPath, path: str) -> GroupData:
     head = f"{inside}/" if inside else ""
     variables = {
         array_path[len(head) :]: _variable(store, record, array_path, document)
-        for array_path, document in record.documents.items()
+        for array_path, document in documents_with_frames(record).items()
         if document["node_type"] == "array"
         and array_path.startswith(head)
         and "/" not in array_path[len(head) :]

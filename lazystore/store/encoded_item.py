@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +41,13 @@ def spec_of_encoded(record: ItemRecord) -> ArraySpec:
     block = int(record.attributes.get("frames_per_statistics_block", 1))
     # The shard is what a row of a histogram over blocks covers, and what dask reads at once.
     return replace(spec, shards=(max(1, block), *spec.shape[1:]))
+
+
+def documents_with_frames(record: ItemRecord) -> Mapping[str, Mapping[str, Any]]:
+    """The documents of an item's arrays, the one that its packets stand for among them."""
+    if not is_encoded(record):
+        return record.documents
+    return {**record.documents, "data": spec_of_encoded(record).to_metadata()}
 
 
 def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:

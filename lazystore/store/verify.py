@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import chunk_region
@@ -319,16 +320,32 @@ class _Labels:
             if spec.shards is not None and key.startswith(f"{path}/c{spec.separator}"):
                 parts = key[len(path) + 3 :].split(spec.separator)
                 region = chunk_region(tuple(map(int, parts)), spec.write_shape, spec.shape)
-                return region[0].start, region[0].stop
+                records = region[0].start, region[0].stop
+                return self._frames_in(records) if spec.dims == ("byte",) else records
         return None
+
+    def _frames_in(self, span: tuple[int, int]) -> tuple[int, int] | None:
+        """Frames of an encoded video whose packets lie in a span of bytes, at least in part."""
+        try:
+            offset, size, packet = (
+                self._read(path) for path in ("packet/offset", "packet/size", "packet_of_frame")
+            )
+        except LazystoreError:
+            return None
+        is_hit = (offset < span[1]) & (offset + size > span[0])
+        frames = np.flatnonzero(is_hit[packet])
+        return (int(frames[0]), int(frames[-1]) + 1) if len(frames) else None
+
+    def _read(self, path: str) -> NDArray[Any]:
+        reader = DirectChunkReader(self._location, f"{self._record.name}/{path}", self._specs[path])
+        return np.asarray(read_array(reader))
 
     def seconds(self, records: tuple[int, int] | None) -> tuple[float, float] | None:
         if records is None or "time" not in self._specs:
             return None
         try:
             if self._times is None:
-                spec = self._specs["time"]
-                self._times = read_array(DirectChunkReader(self._location, f"{self._record.name}/time", spec))
+                self._times = self._read("time")
         except LazystoreError:
             return None
         return float(self._times[records[0]]), float(self._times[records[1] - 1])
