@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import lazystore as ls
 from lazystore.clock import MatchedTimes, match_times
+from lazystore.foreign import ForeignStore
 from lazystore.protocols import ChunkReader, Source
 from lazystore.testing import (
     ArrayChunkReader,
@@ -27,7 +28,7 @@ from lazystore.units import convert as convert_units
 def convert_and_open(recording: Path) -> None:
     assert_type(ls.convert(recording, "session.zarr", codec="fast"), ls.ConversionReport)
     with ls.open("session.zarr") as store:
-        assert_type(store, ls.Store)
+        assert_type(store, ls.Store | ForeignStore)
         assert_type(list(store), list[str])
         assert_type(store.to_xarray(), xr.DataTree)
 
