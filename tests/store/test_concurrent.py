@@ -29,6 +29,13 @@ for name in names:
 """
 
 
+# Windows locks through msvcrt; the imitation of it without POSIX names has neither.
+needs_locks = pytest.mark.skipif(
+    lock.fcntl is None and importlib.util.find_spec("msvcrt") is None,
+    reason="this system has no file locks",
+)
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     np.save(tmp_path / "a.npy", np.arange(64, dtype=np.uint8).reshape(16, 4))
@@ -61,6 +68,7 @@ def test_items_added_at_once_are_all_there(source: Path, store_path: Path) -> No
     assert not Path(f"{store_path}.progress").exists()
 
 
+@needs_locks
 def test_threads_add_items_at_once(source: Path, store_path: Path) -> None:
     """The lock holds between threads of one process as well."""
     failed: list[BaseException] = []
@@ -82,11 +90,7 @@ def test_threads_add_items_at_once(source: Path, store_path: Path) -> None:
     assert verify(LocalLocation(store_path)).ok
 
 
-# Windows locks through msvcrt; the imitation of it without POSIX names has neither.
-@pytest.mark.skipif(
-    lock.fcntl is None and importlib.util.find_spec("msvcrt") is None,
-    reason="this system has no file locks",
-)
+@needs_locks
 def test_two_on_one_item_one_is_refused(source: Path, store_path: Path) -> None:
     """While one writes, another of the same name is refused, and so is a correction."""
     refused: list[str] = []
