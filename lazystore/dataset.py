@@ -224,7 +224,7 @@ class Store(Mapping[str, Any]):
             sensor=tuple(record.attributes["sensor"]),
             name=record.name,
             clock=Clock.from_json(record.attributes["clock"]),
-            attrs={"lazystore": dict(record.attributes)},
+            attrs={**record.user_attributes, "lazystore": dict(record.attributes)},
             side=side,
         )
 
@@ -248,7 +248,7 @@ class Store(Mapping[str, Any]):
             reader,
             name=record.name if primary else f"{record.name}/{path}",
             coords=self._coordinates(record, specs, reader.spec) if "/" not in path else {},
-            attrs={**reader.spec.attributes, "lazystore": dict(record.attributes)},
+            attrs={**reader.spec.attributes, **record.user_attributes, "lazystore": dict(record.attributes)},
             statistics=self._statistics(record, specs, reader.spec) if primary else None,
             missing=self._missing_ranges(record)
             if reader.spec.dims[:1] == _record_dims(specs, record)
