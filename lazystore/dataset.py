@@ -211,7 +211,9 @@ class Store(Mapping[str, Any]):
         return CachedReader(self.reader(record, path), key=key, prefetch=prefetch)
 
     def _events(self, record: ItemRecord) -> EventStream:
-        columns = {name: self.cached_reader(record, name) for name in ("t", "x", "y", "p")}
+        # Windows jump, and frames of events are read ahead as frames: reading chunks ahead as well
+        # made a cold window wait for it (3.1 ms, 2.1 ms without).
+        columns = {name: self.cached_reader(record, name, prefetch=False) for name in ("t", "x", "y", "p")}
         index = self._event_index(record, columns)
         side = {
             path: partial(_load, self.location, record, path)
