@@ -71,7 +71,7 @@ def statistics_of_frames(frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
 def _of_bytes(flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
     from lazystore.convert.frame_kernels import count_bytes
 
-    counts = np.zeros((len(flat), BYTE_LEVELS), np.uint32)
+    counts = np.empty((len(flat), BYTE_LEVELS), np.uint32)
     count_bytes(flat.view(np.uint8), counts)
     levels = np.arange(BYTE_LEVELS, dtype=np.int64)
     if flat.dtype.kind == "i":
