@@ -234,6 +234,18 @@ def predict(history: History, n_chunks: int, max_chunks: int) -> list[int]:
     return list(predicted)
 
 
+def after_lingering(motion: Motion, n_chunks: int) -> list[int]:
+    """The chunk to have where playback goes on inside one chunk and has not left it yet.
+
+    Chunks that lie far away and hold a second of playback or more would else be waited for once, at
+    the first border: nothing has moved by chunks until then. Forwards, because that is how one plays.
+
+    >>> after_lingering(Motion(position=4), 100)
+    [5]
+    """
+    return [motion.position + 1] if not motion.stride and motion.position + 1 < n_chunks else []
+
+
 def urgent_count(motion: Motion, predicted: Sequence[int]) -> int:
     """How many of the predicted chunks will be demanded within `HORIZON_S`; at least 2 of them."""
     if not math.isfinite(motion.chunks_per_s):

@@ -105,11 +105,13 @@ class ChunkPool:
         shelf.in_flight_bytes -= nbytes
         self.room.notify_all()
 
-    def keep(self, shelf: Shelf, index: ChunkIndex, array: NDArray[Any], *, is_unused: bool) -> None:
+    def keep(
+        self, shelf: Shelf, index: ChunkIndex, array: NDArray[Any], *, is_unused: bool, is_watched: bool
+    ) -> None:
         """Put a chunk that was read on its shelf; lock held, its reservation released."""
         if index in shelf.entries or not shelf.users:
             return
-        entry = Entry(array, held_bytes(array), monotonic(), is_unused)
+        entry = Entry(array, held_bytes(array), monotonic(), is_unused=is_unused, is_watched=is_watched)
         shelf.put(index, entry)
         self.resident_bytes += entry.nbytes
         # Only where a chunk turned out larger than it was declared.

@@ -13,7 +13,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from lazystore.cache.eviction import seconds_until_use
-from lazystore.cache.policy import motion_of, predict, urgent_count
+from lazystore.cache.policy import after_lingering, motion_of, predict, urgent_count
 from lazystore.cache.pool import ChunkPool, shared_pool
 from lazystore.cache.prefetch import Job, Plan, Prefetcher, shared_prefetcher
 from lazystore.cache.shelf import Entry, Load, Shelf, sealed
@@ -101,6 +101,9 @@ class CachedReader:
         self._counts = _Counts()
         self._causes: set[str] = set()
         self._read_s = 0.0
+        # Where another record of a chunk was asked for that had taken long to read.
+        self._lingers_in = -1
+        self._holds_several = self._prefetches and spec.chunks[0] > 1
         self.is_open = False
         with self._pool.lock:
             self._attach()
@@ -117,8 +120,8 @@ class CachedReader:
             return self._demand(chunk_index)
         now = entry.used = monotonic()
         self._counts.hits += 1
-        if entry.is_unused:
-            self._first_use(entry)
+        if entry.is_watched:
+            self._watched_hit(chunk_index, entry)
         if chunk_index and (chunk_index[0] != self._playhead.last or self._has_neighbours):
             self._observe(chunk_index, now)
         return entry.array
@@ -209,6 +212,15 @@ class CachedReader:
         entry.is_unused = False
         self._counts.prefetch_used += 1
 
+    def _watched_hit(self, chunk_index: ChunkIndex, entry: Entry) -> None:
+        entry.is_watched = False
+        if entry.is_unused:
+            self._first_use(entry)
+        elif chunk_index[0] == self._playhead.last:
+            # Its next record was asked for: playback goes on inside the chunk.
+            self._lingers_in = chunk_index[0]
+            self._prefetcher.wake(self)
+
     def _read(
         self, shelf: Shelf, loads: dict[ChunkIndex, Load], *, is_prefetch: bool = False
     ) -> dict[ChunkIndex, NDArray[Any]]:
@@ -222,15 +234,18 @@ class CachedReader:
         is_reserved = is_prefetch
         arrays: dict[ChunkIndex, NDArray[Any]] = {}
         error: Exception | None = None
+        is_watched = is_prefetch
         try:
             if not is_prefetch:
                 with pool.lock:
                     is_reserved = pool.reserve(shelf, nbytes)
+            started = monotonic()
             read = (
                 [self.reader.read_chunk(indices[0])]
                 if len(indices) == 1
                 else self.reader.read_chunks(indices)
             )
+            is_watched |= self._holds_several and monotonic() - started > SLOW_READ_S
             # What will not be kept is not worth a slot.
             limit = pool.limit_bytes if is_reserved else 0
             stored = [shelf.memory.store(array, limit) if is_reserved else None for array in read]
@@ -252,7 +267,9 @@ class CachedReader:
                         del shelf.loads[chunk_index]
                     load.array, load.error = arrays.get(chunk_index), error
                     if is_reserved and load.array is not None:
-                        pool.keep(shelf, chunk_index, load.array, is_unused=is_prefetch)
+                        pool.keep(
+                            shelf, chunk_index, load.array, is_unused=is_prefetch, is_watched=is_watched
+                        )
                 if not is_reserved:
                     self._counts.uncached += len(arrays)
                 pool.room.notify_all()
@@ -280,11 +297,16 @@ class CachedReader:
         playhead, n_chunks = self._playhead, self._grid[0]
         history = playhead.history()
         motion = motion_of(history, n_chunks)
-        if motion is None or not motion.stride or not self.is_open:
+        if motion is None or not self.is_open:
+            return Plan()
+        if not motion.stride and self._lingers_in != motion.position:
             return Plan()
         tails = list(playhead.tails_before | playhead.tails) or [(0,) * (len(self._grid) - 1)]
         room = self._pool.limit_bytes // AHEAD_SHARE_OF_BUDGET // max(1, self._chunk_nbytes * len(tails))
-        numbers = self.policy(history, n_chunks, room)
+        if motion.stride:
+            numbers = self.policy(history, n_chunks, room)
+        else:
+            numbers = after_lingering(motion, n_chunks)[:room]
         n_urgent = urgent_count(motion, numbers)
         jobs = [
             [

@@ -20,14 +20,18 @@ from lazystore.chunks import ChunkIndex
 class Entry:
     """A chunk in memory; `used` is when it was demanded last, in monotonic seconds."""
 
-    __slots__ = ("array", "is_unused", "nbytes", "used")
+    __slots__ = ("array", "is_unused", "is_watched", "nbytes", "used")
 
-    def __init__(self, array: NDArray[Any], nbytes: int, used: float, is_unused: bool) -> None:
+    def __init__(
+        self, array: NDArray[Any], nbytes: int, used: float, *, is_unused: bool, is_watched: bool
+    ) -> None:
         self.array = array
         self.nbytes = nbytes
         self.used = used
         # Prefetched, and not demanded yet.
         self.is_unused = is_unused
+        # Its next hit tells something: all other hits look at this one flag and go on.
+        self.is_watched = is_watched
 
 
 class Load:

@@ -62,6 +62,49 @@ def test_one_demand_reads_nothing_ahead_and_starts_no_reading_thread(bench: Work
     assert below.chunks == {(10, 0): 1}
 
 
+def test_playing_inside_a_chunk_that_was_slow_to_read_reads_the_next_one(
+    bench: Workbench, eventually: Eventually
+) -> None:
+    """Before the first border: one look reads nothing ahead, the second one chunk, and no more."""
+    below = CountingReader(SlowReader(_movie_of_four_a_chunk(), 0.01))
+    reader = bench.cached(below, prefetch=True)
+    reader.read_chunk((3, 0))
+    assert len(reader.plan()) == 0
+    for _ in range(3):
+        reader.read_chunk((3, 0))
+    eventually(lambda: reader.cache_info().prefetched == 1)
+    assert [job.chunk_index for job in reader.plan().urgent] == []
+    reader.read_chunk((4, 0))
+    assert reader.cache_info().misses == 1
+    assert set(below.chunks) >= {(3, 0), (4, 0)}
+
+
+def test_playing_inside_a_chunk_that_was_quick_to_read_reads_nothing_ahead(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A border costs nothing there, and a click on the slider is mostly a click."""
+    # A busy machine may take long over anything.
+    monkeypatch.setattr(reader_module, "SLOW_READ_S", 60.0)
+    reader = bench.cached(CountingReader(_movie_of_four_a_chunk()), prefetch=True)
+    for _ in range(4):
+        reader.read_chunk((3, 0))
+    assert len(reader.plan()) == 0
+
+
+def test_lingering_in_the_last_chunk_reads_nothing_ahead(bench: Workbench) -> None:
+    """There is none behind it."""
+    movie = _movie_of_four_a_chunk()
+    reader = bench.cached(SlowReader(movie, 0.01), prefetch=True)
+    last = movie.spec.shape[0] // 4 - 1
+    for _ in range(3):
+        reader.read_chunk((last, 0))
+    assert len(reader.plan()) == 0
+
+
+def _movie_of_four_a_chunk() -> ArrayChunkReader:
+    return ArrayChunkReader(np.arange(40 * 4, dtype=np.int32).reshape(40, 4), (4, 4))
+
+
 def test_a_demand_does_not_wait_behind_prefetch(bench: Workbench) -> None:
     """While every reading thread is held up, a demand elsewhere is answered in its own thread."""
     shut = threading.Event()
