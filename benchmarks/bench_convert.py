@@ -1,10 +1,11 @@
 """Converting: how close to what the decoder and the codec cost by themselves, and in how much memory.
 
-    python -m benchmarks.bench_convert [--json FILE] [--tiny] [--only fields|video|events]
+    python -m benchmarks.bench_convert [--json FILE] [--tiny] [--only fields|video|events|memory]
 
 Every conversion runs in a process of its own, whose largest resident size is reported. The bound for
 fields is the codec alone, over the very chunks, on as many threads as there are cores; for video it is
 cores / (decode + codec CPU seconds a frame). Making the data is never timed; the page cache is warm.
+`memory` converts what is larger than it may hold: 4 GB of fields, and 20,000 frames of video.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,10 +43,14 @@ class Effort:
     frame_shape: tuple[int, int]
     n_events: int
     repeats: int
+    n_long_fields: int
+    n_long_frames: int
+    long_frame_shape: tuple[int, int]
 
 
-FULL = Effort(31_000, 8_682, 2_000, (480, 640), 26_000_000, 2)
-TINY = Effort(64, 100, 20, (48, 64), 5_000, 1)
+FULL = Effort(31_000, 8_682, 2_000, (480, 640), 26_000_000, 2, 116_000, 20_000, (240, 320))
+TINY = Effort(64, 100, 20, (48, 64), 5_000, 1, 128, 40, (24, 32))
+MAX_RSS_MB = 512
 
 type Row = dict[str, Any]
 
@@ -315,7 +320,22 @@ def bench_events(folder: Path, effort: Effort) -> list[Row]:
     return rows
 
 
-PARTS = {"fields": bench_fields, "video": bench_video, "events": bench_events}
+def bench_memory(folder: Path, effort: Effort) -> list[Row]:
+    fields, scene = folder / "long.npy", folder / "long.mp4"
+    make_fields(fields, replace(effort, n_fields=effort.n_long_fields))
+    make_video(scene, replace(effort, n_frames=effort.n_long_frames, frame_shape=effort.long_frame_shape))
+    rows = []
+    for source in (fields, scene):
+        row = in_child("convert", source, folder / f"{source.name}.zarr", "fast")
+        rate = row["decoded_bytes"] / row["seconds"] / 1e6
+        bound = f"{row['decoded_bytes'] / 1e9:.1f} GB decoded, RSS at most {MAX_RSS_MB} MB"
+        rows.append({"what": f"{row['records']} of {source.name}", **row, "rate": f"{rate:.0f} MB/s"})
+        rows[-1]["bound"] = bound
+        source.unlink()
+    return rows
+
+
+PARTS = {"fields": bench_fields, "video": bench_video, "events": bench_events, "memory": bench_memory}
 
 
 def print_table(rows: list[Row]) -> None:
