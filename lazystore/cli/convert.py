@@ -37,7 +37,7 @@ def convert(
     name: Annotated[str | None, typer.Option(help="Name of the item; '/' nests. One input only.")] = None,
     kind: Annotated[str | None, typer.Option(help="field, video, stack, events, tracks, series, spikes, intervals.")] = None,
     format: Annotated[str | None, typer.Option(help="Name of the format, where content does not decide.")] = None,
-    codec: Annotated[str | None, typer.Option(help="balanced (default), fast, small, none; encoded keeps a video's packets.")] = None,
+    codec: Annotated[str | None, typer.Option(help="encoded (default for video: its packets), balanced (default else), fast, small, none.")] = None,
     chunks: Annotated[int | None, typer.Option(help="Records an inner chunk.")] = None,
     shards: Annotated[int | None, typer.Option(help="Records a shard (one file).")] = None,
     time: Annotated[str | None, typer.Option(metavar="A:B", help="Session seconds to keep, half-open; either side may be left out.")] = None,
@@ -116,7 +116,7 @@ def convert(
     finally:
         for _, group in prepared:
             for one in group:
-                one.source.close()
+                one.close()
     if as_json:
         from dataclasses import asdict
 
@@ -181,15 +181,16 @@ def _print_plans(prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool
         return
     rows = []
     for one in prepared:
-        plan, main = one.plan, one.plan.item.columns[0]
-        trial = plan.trials[main.path]
+        plan, main, stored = one.plan, one.plan.main, one.plan.item.columns[0]
+        codec = plan.trials[stored.path].codec
+        is_encoded = main.name != stored.path
         rows.append(
             (
                 plan.item.name,
                 f"{plan.info.kind} ({plan.info.format})",
                 " x ".join(map(str, main.shape)) + f" {main.dtype.name}",
-                f"{main.chunks[0]} in {main.write_shape[0]}",
-                f"{trial.codec.cname}-{trial.codec.level} {trial.codec.shuffle}",
+                f"{stored.chunks[0]} in {stored.write_shape[0]}",
+                "encoded" if is_encoded else f"{codec.cname}-{codec.level} {codec.shuffle}",
                 size_text(plan.source_bytes),
                 f"{size_text(plan.stored_bytes)}",
                 size_text(plan.peak_bytes),
@@ -199,7 +200,7 @@ def _print_plans(prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool
     headings = ("item", "kind", "shape", "chunks", "codec", "source", "store (est.)", "memory", "start")
     print_table(headings, rows, title=f"{size_text(free_bytes)} free on the disk of the store")
     for one in prepared:
-        for problem in one.plan.info.problems:
+        for problem in (*one.plan.info.problems, *one.plan.notes):
             print_note(f"note: {one.plan.item.name}: {problem}")
 
 

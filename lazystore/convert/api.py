@@ -17,10 +17,10 @@ from lazystore.clock import Clock, match_times
 from lazystore.convert.plan import ConversionPlan, Settings, check_space, layout, make_plan, read_samples
 from lazystore.convert.report import ConversionReport, ItemReport
 from lazystore.convert.run import ProgressCallback, run
+from lazystore.convert.storage import Asked, choose_storage
 from lazystore.convert.times import read_times, split_times_argument
 from lazystore.convert.timing import Timing, native_span, range_of_span, regular_ticks, resolve_clock
 from lazystore.convert.transform import read_transform
-from lazystore.convert.trial import ENCODED
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceInfo
 from lazystore.schema import JSON, check_item_name
@@ -31,8 +31,6 @@ from lazystore.sources.registry import open_sources
 from lazystore.sources.retimed import RetimedSource
 from lazystore.sources.rows import select_source
 from lazystore.sources.selection import SelectedSource
-from lazystore.sources.video import VideoSource
-from lazystore.sources.video_packets import PacketSource, why_not_encoded
 from lazystore.store.location import LocalLocation
 from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
@@ -105,6 +103,11 @@ class Prepared:
     plan: ConversionPlan
     source: Source
     stream: Source
+
+    def close(self) -> None:
+        """Release the source's files."""
+        self.source.close()
+        self.stream.close()
 
 
 def convert(
@@ -214,7 +217,7 @@ def convert(
         return execute(prepared, location, source, resume=resume, overwrite=overwrite, progress=progress)
     finally:
         for one in prepared:
-            one.source.close()
+            one.close()
 
 
 def available_cores() -> int:
@@ -323,37 +326,16 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
         recorded["transform"] = read_transform(request.transform, corner)
     if not info.length:
         raise SourceError(f"{info.identity[0].name!r} holds no records; there is nothing to convert")
-    if request.settings.codec == ENCODED:
-        source = _packets_of(stream, source)
-        info = source.info
-    chunk, _ = layout(info.columns, request.settings)
+    asked = Asked(
+        source, range(*records, request.every or 1), request.crop,
+        casts=request.dtype is not None or request.keep_bits is not None,
+    )  # fmt: skip
+    storage = choose_storage(stream, asked, request.settings)
+    source, settings = storage.source, replace(request.settings, codec=storage.codec)
+    chunk, _ = layout(source.info.columns, settings)
     samples = read_samples(source, chunk[0])
-    return Prepared(make_plan(info, name, timing, request.settings, samples, recorded, main), source, stream)
-
-
-def _packets_of(stream: Source, asked: Source) -> PacketSource:
-    """The packets of a video that is kept as it is.
-
-    Raises
-    ------
-    UsageError
-        If it is no video, a part of it or other times are asked for, or its packets do not decode
-        alike without their container.
-    """
-    name = stream.info.identity[0].name
-    if not isinstance(stream, VideoSource):
-        raise UsageError(f"codec 'encoded' is for video, but {name!r} is of kind {stream.info.kind!r}")
-    if asked is not stream:
-        raise UsageError(
-            f"codec 'encoded' keeps {name!r} whole, at its own rate; leave out time, crop, every, rate and "
-            "dtype, or choose codec 'balanced'"
-        )
-    packets = PacketSource(stream)
-    reason = why_not_encoded(packets)
-    if reason is not None:
-        packets.close()
-        raise UsageError(f"{name!r} cannot be kept encoded: {reason}; choose codec 'balanced'")
-    return packets
+    plan = make_plan(source.info, name, timing, settings, samples, recorded, main, storage.notes)
+    return Prepared(plan, source, stream)
 
 
 def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int] | None:
@@ -434,5 +416,6 @@ def _report(plan: ConversionPlan, result: Any, location: LocalLocation, seconds:
         already_there=result.already_there,
         missing_records=len(result.missing),
         seconds=seconds,
-        problems=tuple(record.attributes.get("problems", ())),
+        codec=str(record.attributes.get("codec", "")),
+        problems=(*record.attributes.get("problems", ()), *plan.notes),
     )

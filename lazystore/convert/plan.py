@@ -69,6 +69,8 @@ class ConversionPlan:
         Size of all columns decoded; estimate of what they take on disk.
     peak_bytes
         Bound on the memory the conversion uses.
+    notes
+        What its owner should know of the choices made, one line each.
     """
 
     item: ItemPlan
@@ -81,6 +83,7 @@ class ConversionPlan:
     decoded_bytes: int
     stored_bytes: int
     peak_bytes: int
+    notes: tuple[str, ...] = ()
 
     def describe(self) -> dict[str, JSON]:
         """The plan as ``--dry-run --json`` prints it."""
@@ -88,7 +91,8 @@ class ConversionPlan:
             "item": self.item.name,
             "kind": self.info.kind,
             "format": self.info.format,
-            "records": self.item.length,
+            "codec": self.item.attributes["codec"],
+            "records": self.timing.n_records,
             "arrays": [
                 {
                     "path": column.path,
@@ -109,6 +113,7 @@ class ConversionPlan:
             "peak_memory_bytes": self.peak_bytes,
             "clock": self.timing.clock.describe(),
             "problems": list(self.info.problems),
+            "notes": list(self.notes),
         }
 
 
@@ -181,6 +186,7 @@ def make_plan(
     samples: Mapping[str, Sequence[NDArray[Any]]],
     recorded: Mapping[str, JSON],
     main: Column | None = None,
+    notes: tuple[str, ...] = (),
 ) -> ConversionPlan:
     """The plan of one item. Pure: equal arguments give equal plans.
 
@@ -196,6 +202,8 @@ def make_plan(
         Further entries for ``attrs.lazystore``: selection, transform.
     main
         The array that people will ask for, where it is not the first column.
+    notes
+        For `ConversionPlan.notes`.
 
     Raises
     ------
@@ -255,6 +263,7 @@ def make_plan(
         stored,
         # One block being read, one waiting, one with each worker beside its encoded form.
         BASELINE_BYTES + block * (2 + 2 * settings.workers),
+        notes,
     )
 
 

@@ -29,8 +29,10 @@ class ItemReport:
         Records that the source lost.
     seconds
         Time this run took.
+    codec
+        ``"encoded"``, ``"balanced"``, ...
     problems
-        One line for each survivable thing that is wrong.
+        One line for each survivable thing that is wrong, or that somebody should know.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ItemReport:
     already_there: bool
     missing_records: int
     seconds: float
+    codec: str = ""
     problems: tuple[str, ...] = ()
 
     @property

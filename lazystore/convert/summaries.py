@@ -89,7 +89,7 @@ def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int, so
         width, height = (int(str(size)) for size in sensor)
         return _Events(EventSummary((width, height), columns[0].chunks[0]))
     if isinstance(source, PacketSource):
-        return EncodedSummary(source.video, columns[0], n_tasks)
+        return EncodedSummary(source.shown, columns[0], n_tasks)
     if info.kind in ("field", "video", "stack") and has_statistics(columns[0].dtype):
         return _Frames(FrameSummary(columns[0], n_tasks))
     return NoSummary()

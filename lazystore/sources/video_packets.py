@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import LazystoreError, SourceError, UsageError
-from lazystore.protocols import Block, Column, SourceInfo
+from lazystore.protocols import Block, Column, Source, SourceInfo
 from lazystore.sources.video import VideoSource
 from lazystore.sources.video_container import open_container
 from lazystore.sources.video_feed import ContainerFeed
 from lazystore.video.decoder import FrameDecoder
 from lazystore.video.parameters import DecoderParameters
+from lazystore.video.pixels import Pixels
 from lazystore.video.record import PAYLOAD, EncodedVideo, table_arrays
 from lazystore.video.stored_feed import StoredFeed
-from lazystore.video.tables import PacketTable
+from lazystore.video.tables import CORRUPT, DISCARD, FrameTable, PacketTable, frame_table
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -39,27 +40,48 @@ class PacketSource:
     Parameters
     ----------
     video
-        The same stream, decoded; stays the caller's to close.
+        The stream; stays the caller's to close.
+    shown
+        What of it is kept, decoded: the stream itself, or a selection of it at other times.
+    frames
+        Numbers of the frames that `shown` keeps; None for all. Packets that none of them needs are
+        left out.
+    crop
+        (y0, y1, x0, x1) that `shown` keeps of each frame; None for all.
     """
 
-    def __init__(self, video: VideoSource) -> None:
+    def __init__(
+        self,
+        video: VideoSource,
+        *,
+        shown: Source | None = None,
+        frames: range | None = None,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> None:
         self.video = video
+        self.shown = video if shown is None else shown
         scan = video.scan
-        size = scan.packets.size
-        self._packets: PacketTable = replace(scan.packets, offset=np.cumsum(size) - size)
+        self._first_packet, self._packets, self.frames = _part_of(scan.packets, video.frames, frames)
         with open_container(video.path) as container:
             stream = next(s for s in container.streams.video if s.index == video.stream_index)
             parameters = DecoderParameters.of_stream(stream)
-        self.record = EncodedVideo(parameters, video.pixels, scan.side_data)
+        pixels = video.pixels if crop is None else replace(video.pixels, crop=crop)
+        side_data = {
+            number - self._first_packet: carried
+            for number, carried in scan.side_data.items()
+            if 0 <= number - self._first_packet < len(self._packets)
+        }
+        self.record = EncodedVideo(parameters, pixels, side_data)
         self._feed = ContainerFeed(video.path, video.stream_index, scan, decodes=False)
         self._next_packet = 0
         self._rest = b""  # of the packet before `_next_packet`
-        info = video.info
+        info = self.shown.info
+        size = self._packets.size
         self._info = replace(
             info,
             ticks=None,
             columns=(Column(PAYLOAD, ("byte",), (int(size.sum()),), np.dtype(np.uint8), _MEANING),),
-            side=(*info.side, *table_arrays(self._packets, video.frames)),
+            side=(*info.side, *table_arrays(self._packets, self.frames)),
             item_attributes={**info.item_attributes, "encoded": self.record.to_json()},
         )
 
@@ -97,15 +119,46 @@ class PacketSource:
         # A block mostly ends inside a packet; the next one goes on in it.
         is_inside_last = first == self._next_packet - 1 and self._rest
         if not is_inside_last and (first != self._next_packet or first == 0):
-            self._feed.rewind(first)
+            self._feed.rewind(self._first_packet + first)
             self._next_packet = first
         if is_inside_last:
             yield self._rest[skipped:]
         while (given := self._feed.next_packet()) is not None:
-            self._next_packet = given[0] + 1
+            number = given[0] - self._first_packet
+            self._next_packet = number + 1
             self._rest = bytes(given[1])
-            yield self._rest[skipped if given[0] == first else 0 :]
+            yield self._rest[skipped if number == first else 0 :]
         raise SourceError(f"{self.video.path.name!r} ends before its last packet; open it again")
+
+
+def _part_of(
+    packets: PacketTable, table: FrameTable, frames: range | None
+) -> tuple[int, PacketTable, FrameTable]:
+    """First packet, packets and frames of a part: from the seek point before it to its last packet."""
+    if frames is None or not table.identified:
+        frames = range(len(table))
+    kept = table.packet[frames.start : frames.stop : frames.step]
+    first, stop = 0, len(packets)
+    if len(kept) < len(table):
+        # What a decoder makes up for a damaged packet depends on the group before.
+        back = 1 if packets.has(CORRUPT).any() else 0
+        first = int(table.seek_packet[max(0, table.seek_index(frames.start) - back)])
+        stop = int(kept.max()) + 1
+    size, flags = packets.size[first:stop], packets.flags[first:stop].copy()
+    if len(kept) < len(table):
+        is_kept = np.zeros(stop - first, np.bool_)
+        is_kept[kept - first] = True
+        flags[~is_kept] |= DISCARD
+    part = PacketTable(
+        packets.pts[first:stop],
+        packets.dts[first:stop],
+        np.cumsum(size) - size,
+        size,
+        packets.duration[first:stop],
+        flags,
+    )
+    packet = kept - first if table.identified else kept
+    return first, part, frame_table(part, packet, part.pts[packet])
 
 
 _MEANING = {"long_name": "compressed packets, one after the other; see the arrays of 'packet'"}
@@ -116,25 +169,25 @@ def why_not_encoded(source: PacketSource) -> str | None:
 
     Decodes its first and last frames both ways and compares every value; at most three groups.
     """
-    video, record = source.video, source.record
-    if not video.frames.identified:
+    shown, record, frames = source.shown, source.record, source.frames
+    if not frames.identified:
         return "its frames cannot be told apart by their packets"
     side_bytes = sum(len(content) for carried in record.side_data.values() for _, content in carried)
     if side_bytes > MAX_SIDE_BYTES:
         return f"its packets carry {side_bytes} bytes of side data, more than {MAX_SIDE_BYTES}"
-    length = len(video.frames)
+    length = len(frames)
     feed = StoredFeed(
         lambda offset, size: source.read(offset, offset + size).columns[PAYLOAD].tobytes(),
         source.packets,
         record.parameters,
         side_data=record.side_data,
     )
-    decoder = FrameDecoder(feed, video.frames, error=SourceError, remedy="keep it as pixels")
+    decoder = FrameDecoder(feed, frames, error=SourceError, remedy="keep it as pixels")
     try:
         for start in sorted({0, max(0, length - COMPARED_FRAMES)}):
             stop = min(length, start + COMPARED_FRAMES)
-            expected = video.read(start, stop)
-            got, missing = _decoded(decoder, video, start, stop)
+            expected = shown.read(start, stop)
+            got, missing = _decoded(decoder, record.pixels, start, stop)
             if missing != expected.missing or not np.array_equal(got, expected.columns["data"]):
                 return f"frames {start} to {stop - 1} decode differently without the container"
     except LazystoreError as error:
@@ -146,14 +199,14 @@ def why_not_encoded(source: PacketSource) -> str | None:
 
 
 def _decoded(
-    decoder: FrameDecoder, video: VideoSource, start: int, stop: int
+    decoder: FrameDecoder, pixels: Pixels, start: int, stop: int
 ) -> tuple[NDArray[Any], tuple[int, ...]]:
-    data = np.zeros((stop - start, *video.pixels.shape), video.pixels.dtype)
+    data = np.zeros((stop - start, *pixels.shape), pixels.dtype)
     unfit: list[int] = []
 
     def write(frame_index: int, frame: VideoFrame) -> None:
-        if video.pixels.fits(frame):
-            video.pixels.write(frame, data[frame_index - start])
+        if pixels.fits(frame):
+            pixels.write(frame, data[frame_index - start])
         else:
             unfit.append(frame_index)
 

@@ -34,9 +34,11 @@ def spec_of_encoded(record: ItemRecord) -> ArraySpec:
         If the item's record is malformed.
     """
     video = EncodedVideo.from_json(record.attributes[ENTRY])
-    if "pts" not in record.documents:
-        raise DamagedStoreError(f"item {record.name!r} is encoded video without its times; restore the item")
-    n_frames = spec_from_metadata("pts", record.documents["pts"]).shape[0]
+    if FRAME_PACKETS not in record.documents:
+        raise DamagedStoreError(
+            f"item {record.name!r} is encoded video without {FRAME_PACKETS!r}; restore the item"
+        )
+    n_frames = spec_from_metadata(FRAME_PACKETS, record.documents[FRAME_PACKETS]).shape[0]
     spec = encoded_spec(video, n_frames, {"long_name": "pixel value"})
     block = int(record.attributes.get("frames_per_statistics_block", 1))
     # The shard is what a row of a histogram over blocks covers, and what dask reads at once.
@@ -76,8 +78,7 @@ def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:
         if record.documents[path]["node_type"] == "array"
     }
     payload = reader_of(PAYLOAD)
-    pts = np.asarray(read_array(reader_of("pts")))
-    packets, frames = tables_of_arrays(arrays, pts, payload.spec.shape[0])
+    packets, frames = tables_of_arrays(arrays, payload.spec.shape[0])
     missing = {index for low, high in record.attributes.get("missing", ()) for index in range(low, high)}
     return EncodedVideoReader(
         ColumnBytes(payload),

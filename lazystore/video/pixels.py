@@ -107,6 +107,8 @@ class Pixels:
         Whether Y spans 0 to 2^bits - 1 rather than 16 to 235 (in 8 bits).
     orientation
         Applied to every frame.
+    crop
+        (y0, y1, x0, x1), half-open: what is kept of the frame once it is turned; None keeps all.
     """
 
     color: str
@@ -116,12 +118,16 @@ class Pixels:
     bits: int
     full_range: bool
     orientation: Orientation = Orientation()
+    crop: tuple[int, int, int, int] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(y, x) or (y, x, channel) of a finished frame."""
         size = (self.height, self.width)
         size = size[::-1] if self.orientation.transpose else size
+        if self.crop is not None:
+            y0, y1, x0, x1 = self.crop
+            size = (y1 - y0, x1 - x0)
         return (*size, 3) if self.color == "rgb" else size
 
     @property
@@ -135,7 +141,7 @@ class Pixels:
     def to_json(self) -> dict[str, JSON]:
         """The record as plain JSON; `from_json` turns it back."""
         turned = self.orientation
-        return {
+        record: dict[str, JSON] = {
             "color": self.color,
             "gray": self.gray,
             "width": self.width,
@@ -148,12 +154,17 @@ class Pixels:
                 "flip_x": turned.flip_x,
             },
         }
+        return record if self.crop is None else {**record, "crop": list(self.crop)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Pixels:
         """The record of `to_json`."""
         fields = dict(record)
-        return cls(**{**fields, "orientation": Orientation(**fields["orientation"])})
+        fields["orientation"] = Orientation(**fields["orientation"])
+        if "crop" in fields:
+            y0, y1, x0, x1 = map(int, fields["crop"])
+            fields["crop"] = (y0, y1, x0, x1)
+        return cls(**fields)
 
     def fits(self, frame: VideoFrame) -> bool:
         """Whether a frame has the size of the first one.
@@ -183,14 +194,21 @@ class Pixels:
             If the frame has another depth than the first one.
         """
         if self.color == "rgb":
-            out[...] = self.orientation.apply(_rgb(frame, self.bits))
+            out[...] = self._shown(_rgb(frame, self.bits))
         elif self.gray == "luma":
-            out[...] = self.orientation.apply(_luma(_rgb(frame, self.bits)))
+            out[...] = _luma(self._shown(_rgb(frame, self.bits)))
         else:
-            plane = _y_plane(frame, self.bits)
-            if self.gray == "expanded" and not self.full_range:
-                plane = _expanded(plane, self.bits)
-            out[...] = self.orientation.apply(plane)
+            plane = self._shown(_y_plane(frame, self.bits))
+            is_stretched = self.gray == "expanded" and not self.full_range
+            out[...] = _expanded(plane, self.bits) if is_stretched else plane
+
+    def _shown(self, image: NDArray[Any]) -> NDArray[Any]:
+        """The image the right way up, and what is kept of it; a view."""
+        image = self.orientation.apply(image)
+        if self.crop is None:
+            return image
+        y0, y1, x0, x1 = self.crop
+        return image[y0:y1, x0:x1]
 
 
 def has_y_plane(pixel_format: str) -> bool:

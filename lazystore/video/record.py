@@ -18,7 +18,9 @@ from lazystore.video.pixels import Pixels
 from lazystore.video.stored_feed import PacketSideBytes
 from lazystore.video.tables import NO_TIME, FrameTable, PacketTable, frame_table
 
+# What only crops need is left out of other records, so that the first version reads those.
 RECORD_VERSION = 1
+RECORD_VERSION_OF_CROPS = 2
 PAYLOAD = "packets"
 FRAME_PACKETS = "packet_of_frame"
 
@@ -59,7 +61,7 @@ class EncodedVideo:
             for name, content in carried
         ]
         return {
-            "version": RECORD_VERSION,
+            "version": RECORD_VERSION if self.pixels.crop is None else RECORD_VERSION_OF_CROPS,
             "parameters": self.parameters.to_json(),
             "pixels": self.pixels.to_json(),
             "side_data": side,
@@ -77,9 +79,9 @@ class EncodedVideo:
             If it is malformed.
         """
         version = record.get("version")
-        if version != RECORD_VERSION:
+        if version not in (RECORD_VERSION, RECORD_VERSION_OF_CROPS):
             raise FormatVersionError(
-                f"encoded video of version {version!r} is not {RECORD_VERSION}; update lazystore"
+                f"encoded video of version {version!r} is above {RECORD_VERSION_OF_CROPS}; update lazystore"
             )
         try:
             side: dict[int, tuple[tuple[str, bytes], ...]] = {}
@@ -116,7 +118,7 @@ def table_arrays(packets: PacketTable, frames: FrameTable) -> tuple[SideArray, .
 
 
 def tables_of_arrays(
-    arrays: Mapping[str, NDArray[Any]], pts: NDArray[np.int64], payload_bytes: int
+    arrays: Mapping[str, NDArray[Any]], payload_bytes: int
 ) -> tuple[PacketTable, FrameTable]:
     """The tables back from an item's arrays, checked before anything is read by them.
 
@@ -124,8 +126,6 @@ def tables_of_arrays(
     ----------
     arrays
         By the paths that `table_arrays` gave.
-    pts
-        Shape (time,), int64: times of the frames.
     payload_bytes
         Length of the payload.
 
@@ -144,10 +144,9 @@ def tables_of_arrays(
     flags = columns.pop("flags").astype(np.uint8, copy=False)
     numbers = {name: column.astype(np.int64, copy=False) for name, column in columns.items()}
     lengths = {len(flags), *map(len, numbers.values())}
-    if len(lengths) != 1 or len(packet) != len(pts):
+    if len(lengths) != 1:
         raise DamagedStoreError(
-            f"packet table of encoded video has columns of lengths {sorted(lengths)}, and {len(packet)} "
-            f"packets for {len(pts)} frames; restore the item"
+            f"packet table of encoded video has columns of lengths {sorted(lengths)}; restore the item"
         )
     offset, size = numbers["offset"], numbers["size"]
     ends = np.cumsum(size)
@@ -159,4 +158,5 @@ def tables_of_arrays(
             "restore the item"
         )
     packets = PacketTable(**numbers, flags=flags)
-    return packets, frame_table(packets, packet, pts.astype(np.int64, copy=False))
+    # The frames' own times may be somebody's correction; these stand in the packets' clock.
+    return packets, frame_table(packets, packet, packets.pts[packet])

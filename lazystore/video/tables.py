@@ -146,7 +146,8 @@ def frame_table(packets: PacketTable, packet: Int64Array, pts: Int64Array) -> Fr
     packet
         Shape (time,), int64: the packet of each frame, in the order shown.
     pts
-        Shape (time,), int64: times of the frames.
+        Shape (time,), int64: times of the frames, in the packets' clock where keyframes that are
+        not shown are to serve as seek points.
     """
     identified = len(np.unique(packet)) == len(packet) and bool((packet >= 0).all())
     frame_of_packet = np.full(len(packets), -1, np.int64)
@@ -165,6 +166,7 @@ def _seek_points(
     frames = frame_of_packet[keys]
     # A keyframe that is itself cut away by an edit list still serves the frames shown after it.
     hidden = (frames < 0) & packets.has(DISCARD)[keys] & (packets.pts[keys] != NO_TIME)
+    hidden &= bool((np.diff(pts) >= 0).all())
     frames[hidden] = np.searchsorted(pts, packets.pts[keys][hidden])
     # All frames from the keyframe's own on must be coded at or after it. Those of an open GOP that
     # are shown before it are coded after it as well, but need the group before.

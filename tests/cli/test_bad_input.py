@@ -166,7 +166,7 @@ FIELD_WORDS: dict[str, tuple[int, str]] = {
     "--keep-bits 99": (2, "keep_bits=99 is not from 1 to 23"),
     "--keep-bits abc": (2, "Invalid value for '--keep-bits'"),
     "--codec gzipp": (2, "unknown codec 'gzipp'"),
-    "--codec encoded": (2, "codec 'encoded' is for video"),
+    "--codec encoded": (2, "codec 'encoded' is for one video file"),
     "--kind nokind": (2, "unknown kind 'nokind'"),
     "--kind events": (1, "no format of kind 'events'"),
     "--format noformat": (2, "unknown format 'noformat'"),
