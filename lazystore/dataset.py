@@ -17,7 +17,7 @@ from lazystore.array.statistics import StoredStatistics
 from lazystore.cache.pool import set_cache_bytes
 from lazystore.cache.reader import CachedReader
 from lazystore.clock import Clock
-from lazystore.errors import IncompleteStoreError, StoreError
+from lazystore.errors import DamagedStoreError, IncompleteStoreError, StoreError
 from lazystore.events.index import EventIndex, index_of_readers
 from lazystore.events.stream import EventStream
 from lazystore.foreign import ForeignStore, open_foreign_store
@@ -28,6 +28,7 @@ from lazystore.store.encoded_item import is_encoded, open_encoded, spec_of_encod
 from lazystore.store.incomplete import UnfinishedItem, read_unfinished
 from lazystore.store.index import METADATA, ItemRecord, StoreIndex, parse_root, read_document
 from lazystore.store.location import Location
+from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
 from lazystore.store.verify import VerifyReport
 from lazystore.store.verify import verify as verify_store
@@ -297,7 +298,7 @@ class Store(Mapping[str, Any]):
     # --- the whole store ------------------------------------------------------------------------
 
     def info(self) -> dict[str, Any]:
-        """What the store holds, from its metadata alone, as plain values for JSON."""
+        """What the store holds, from its metadata and manifests' roots, as plain values for JSON."""
         return {
             "store": self.location.url,
             "items": {name: self._item_info(record) for name, record in self.records.items()},
@@ -322,8 +323,16 @@ class Store(Mapping[str, Any]):
             },
             "shape": None if primary is None else list(primary.shape),
             "dtype": None if primary is None else primary.dtype.name,
+            "stored_bytes": self._stored_bytes(record),
             "attributes": dict(record.attributes),
         }
+
+    def _stored_bytes(self, record: ItemRecord) -> int | None:
+        """Bytes of all files that an item consists of; None where no sound manifest tells."""
+        try:
+            return read_root(self.location, record.name, record.attributes).n_bytes
+        except DamagedStoreError:
+            return None
 
     def verify(self, level: str = "full", **options: Any) -> VerifyReport:
         """Check the store's bytes against its manifests; see `lazystore.store.verify.verify`."""

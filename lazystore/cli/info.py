@@ -10,6 +10,9 @@ import typer
 
 from lazystore.cli.output import print_json, print_note, print_table, size_text
 
+MAX_FACT_CHARACTERS = 400
+MAX_FILES_NAMED = 3
+
 HELP = """Show what a store holds, or what a file is before it is converted.
 
 \b
@@ -63,12 +66,14 @@ def _store_info(path: str, *, as_json: bool) -> int:
                 item["kind"],
                 shape,
                 size_text(nbytes),
+                "" if item["stored_bytes"] is None else size_text(item["stored_bytes"]),
                 "" if not span else f"{span[0]:.3f} to {span[1]:.3f} s",
                 _clock_text(attributes.get("clock")),
                 str(attributes.get("codec", "")),
             )
         )
-    print_table(("item", "kind", "shape", "decoded", "time", "start", "codec"), rows, title=document["store"])
+    heads = ("item", "kind", "shape", "decoded", "stored", "time", "start", "codec")
+    print_table(heads, rows, title=document["store"])
     for name, item in document["items"].items():
         for problem in item["attributes"].get("problems", ()):
             print_note(f"note: {name}: {problem}")
@@ -117,7 +122,8 @@ def _source_info(path: str, options: list[str], kind: str | None, *, as_json: bo
         print_json({"format": format_name, "streams": documents, "options": _format_options(format_name)})
         return 0
     for document in documents:
-        rows = [(key, _text(value)) for key, value in document.items() if value not in ("", None, [], {})]
+        facts = {**document, "files": _files_text(document["files"])}
+        rows = [(key, _text(value)) for key, value in facts.items() if value not in ("", None, [], {})]
         print_table(("fact", "value"), rows, title=path)
     options_of_format = _format_options(format_name)
     if options_of_format:
@@ -152,5 +158,17 @@ def _describe(info: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 400 else f"{text[:400]}…"
+    """A fact for people: names and numbers, without brackets and quotes."""
+    if isinstance(value, dict):
+        text = ", ".join(f"{key} {_text(part)}" for key, part in value.items())
+    elif isinstance(value, (list, tuple)):
+        text = ", ".join(map(_text, value))
+    else:
+        text = {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    return text if len(text) <= MAX_FACT_CHARACTERS else f"{text[:MAX_FACT_CHARACTERS]}…"
+
+
+def _files_text(files: Any) -> str:
+    named = [f"{file['name']} ({size_text(file['size_bytes'])})" for file in files[:MAX_FILES_NAMED]]
+    more = len(files) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")

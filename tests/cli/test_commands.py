@@ -118,6 +118,8 @@ def test_info_of_a_store(session: Path) -> None:
     assert items["drone"]["span_s"] == pytest.approx([0, 1], abs=0.01)
     assert items["track"]["span_s"] == pytest.approx([0, 99 / 25])
     assert items["fields"]["arrays"]["data"]["shape"] == [200, 40, 30]
+    files = [path for path in (session / "fields").rglob("*") if "/c/" in path.as_posix()]
+    assert items["fields"]["stored_bytes"] == sum(path.stat().st_size for path in files if path.is_file())
 
 
 def test_info_of_nothing(tmp_path: Path) -> None:
