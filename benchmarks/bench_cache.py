@@ -20,7 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -155,7 +155,7 @@ def hit_rates(effort: Effort) -> Iterator[Row]:
 # --- playback -----------------------------------------------------------------------------------
 
 
-def play(read: Callable[[int], Any], path: Sequence[int], fps: float) -> list[float]:
+def play(read: Callable[[int], Any], path: Iterable[int], fps: float) -> list[float]:
     """Ask for frames by the clock; the seconds that each call took."""
     waits = []
     start = time.perf_counter()

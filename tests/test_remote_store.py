@@ -14,7 +14,7 @@ import lazystore as ls
 from lazystore.errors import DamagedStoreError, StoreError
 from lazystore.store.remote import ObjectLocation
 
-from .samples import make_field, make_track
+from .samples import make_events, make_field, make_track
 from .store.slow_proxy import FAULTS, HOST, SlowProxy, now_and_then
 
 ADDRESS = "s3://bucket/session.zarr"
@@ -26,7 +26,8 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("remote")
     make_field(folder / "fields.npy")
     make_track(folder / "track.csv")
-    for name in ("fields.npy", "track.csv"):
+    make_events(folder / "events.h5")
+    for name in ("fields.npy", "track.csv", "events.h5"):
         ls.convert(folder / name, folder / "session.zarr")
     return folder
 
@@ -81,6 +82,27 @@ def test_opening_costs_one_request_and_a_frame_two(s3_port: int, fields: Path) -
         assert all(request.method == "GET" for request in proxy.requests)
 
 
+def test_a_window_of_events_costs_two_round_trips(s3_port: int, fields: Path) -> None:
+    """Its four columns are read at once: the shards' indexes, then the chunks; again, nothing is read."""
+    with ls.open(fields / "session.zarr") as local:
+        expected = local["events"].window(300_000, 700_000)
+    with (
+        SlowProxy(s3_port, delay_s=0.1) as proxy,
+        ls.open(ADDRESS, storage_options={"endpoint": proxy.url}) as store,
+    ):
+        stream = store["events"]
+        assert proxy.most_at_once >= 4, "the index's arrays were read one after the other"
+        proxy.most_at_once = 0
+        before = len(proxy.requests)
+        window = stream.window(300_000, 700_000)
+        assert proxy.most_at_once >= 3, "columns were read one after the other"
+        assert len(proxy.requests) == before + 8
+        assert all(np.array_equal(getattr(window, name), getattr(expected, name)) for name in "txyp")
+        stream.window(350_000, 600_000)
+        stream.window(350_000, 600_000, roi=(0, 0, 20, 20))
+        assert len(proxy.requests) == before + 8
+
+
 def test_faults_change_nothing_that_is_read(s3_port: int, fields: Path) -> None:
     """Every third request spoilt, by turns in five ways: opened and read right, every time."""
     expected = np.load(fields / "fields.npy")
@@ -121,5 +143,5 @@ def test_a_bucket_without_a_store(s3_port: int) -> None:
 def test_behind_a_web_server(fields: Path) -> None:
     """A folder that any web server offers opens too."""
     with SlowProxy(fields) as proxy, ls.open(f"{proxy.url}/session.zarr") as store:
-        assert set(store) == {"fields", "track"}
+        assert set(store) == {"fields", "track", "events"}
         np.testing.assert_array_equal(store["fields"][199], np.load(fields / "fields.npy")[199])

@@ -139,6 +139,16 @@ class CachedReader:
             found.extend(self._demand_all(part))
         return found
 
+    def absent(self, chunk_indices: Sequence[ChunkIndex]) -> list[ChunkIndex]:
+        """Those of the chunks that are worth reading ahead of their use, together.
+
+        They are neither in memory nor more, all in all, than the part of the budget that one batch
+        may take; none are where they would push each other out before they are used.
+        """
+        missing = [index for index in chunk_indices if index not in self._entries]
+        fits = len(missing) * self._chunk_nbytes * GROUP_SHARE_OF_BUDGET <= self._pool.limit_bytes
+        return missing if fits else []
+
     def read_through(self, chunk_indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
         """Chunks for a scan: from memory where they are there, else read and not kept.
 

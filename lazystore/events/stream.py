@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from lazystore.events.bounds import Roi, ticks_of_time
 from lazystore.events.display import html_of, text_of
 from lazystore.events.filters import find_hot_pixels
 from lazystore.events.index import EventIndex
+from lazystore.events.together import fetch_together
 from lazystore.events.window import COLUMNS, EventWindow, read_only
 from lazystore.protocols import ChunkReader
 from lazystore.schema import JSON
@@ -84,6 +85,9 @@ class EventStream(Events):
     side
         Loaders of small arrays by path: ``rate/*``, ``summary/*``, ``triggers/*``. Called when
         first asked for; must pickle with the stream.
+    far
+        Whether each read costs a round trip: then the columns of a window are read at the same time,
+        on threads.
 
     Raises
     ------
@@ -105,6 +109,7 @@ class EventStream(Events):
         clock: Clock | None = None,
         attrs: Mapping[str, JSON] | None = None,
         side: Mapping[str, SideLoader] | None = None,
+        far: bool = False,
     ) -> None:
         for column in COLUMNS:
             spec = columns[column].spec if column in columns else None
@@ -121,6 +126,7 @@ class EventStream(Events):
         self.clock = clock if clock is not None else Clock()
         self.attrs = dict(attrs or {})
         self.side = dict(side or {})
+        self.far = far
         self._t_start, self._t_stop = index.t_first, index.t_last + 1
         self._in_order = index.is_sorted and index.is_whole
 
@@ -154,9 +160,13 @@ class EventStream(Events):
     def select(self, t0: int, t1: int, roi: Roi | None = None, polarity: int | None = None) -> EventWindow:
         """The events of [t0, t1) in whole µs, inside `roi`, of one polarity; arguments are checked."""
         if self._in_order and roi is None and polarity is None:
+            if self.far:
+                self._fetch(range(*self.index.span(t0, t1)))
             start, stop = self._place(t0), self._place(t1)
             return self._made(self._columns(start, stop), t0, t1)
         chunks = self.index.candidates(t0, t1, roi, polarity)
+        if self.far:
+            self._fetch(chunks)
         parts, count = [], 0
         for chunk in chunks:
             parts.append(self._chunk_part(chunk, t0, t1, roi, polarity, scan=len(chunks) > SCAN_CHUNKS))
@@ -239,6 +249,8 @@ class EventStream(Events):
         self._check_budget(stop - start)
         size = self.index.chunk_events
         first, last = start // size, (stop - 1) // size
+        if self.far and not scan:
+            self._fetch(range(first, last + 1))
         columns = []
         for name in COLUMNS:
             reader = self.columns[name]
@@ -256,6 +268,11 @@ class EventStream(Events):
             parts[-1] = parts[-1][: stop - last * size]
             columns.append(np.concatenate(parts))
         return columns
+
+    def _fetch(self, chunks: Sequence[int]) -> None:
+        """Have chunks of all columns at once, where they are few enough to be kept."""
+        if len(chunks) <= SCAN_CHUNKS:
+            fetch_together({name: self.columns[name] for name in COLUMNS}, chunks)
 
     def _chunk_part(
         self, chunk: int, t0: int, t1: int, roi: Roi | None, polarity: int | None, *, scan: bool

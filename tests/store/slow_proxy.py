@@ -55,6 +55,8 @@ class SlowProxy:
     ----------
     requests
         Every request so far.
+    most_at_once
+        How many requests waited for their answers at the same time, at most.
     """
 
     upstream: int | Path
@@ -62,6 +64,8 @@ class SlowProxy:
     fault: Fault = field(default=lambda request: None)
     requests: list[Request] = field(default_factory=list)
     port: int = 0
+    most_at_once: int = 0
+    _waiting: int = 0
 
     @property
     def url(self) -> str:
@@ -96,7 +100,12 @@ class SlowProxy:
             try:
                 while (request := await _read_request(reader)) is not None:
                     self.requests.append(request)
-                    await asyncio.sleep(self.delay_s)
+                    self._waiting += 1
+                    self.most_at_once = max(self.most_at_once, self._waiting)
+                    try:
+                        await asyncio.sleep(self.delay_s)
+                    finally:
+                        self._waiting -= 1
                     if not await self._answer(request, writer):
                         break
             finally:
