@@ -242,6 +242,22 @@ class ChunkReader(Protocol):
 
 
 @runtime_checkable
+class FillingReader(ChunkReader, Protocol):
+    """A chunk reader that writes into arrays it is given, which saves a cache a copy."""
+
+    def fill_chunks(self, chunk_indices: Sequence[ChunkIndex], out: Sequence[NDArray[Any]]) -> None:
+        """`read_chunks` into C-contiguous arrays of each chunk's own shape; half-filled if it raises."""
+
+
+@runtime_checkable
+class GroupedReader(ChunkReader, Protocol):
+    """A chunk reader whose chunks are cheaper together: frames that are predicted from each other."""
+
+    def group_of(self, chunk_index: ChunkIndex) -> range:
+        """Chunk numbers along axis 0 that one pass of `read_chunks` gives about as quickly as this one."""
+
+
+@runtime_checkable
 class PrefetchPolicy(Protocol):
     """Which chunks along axis 0 will be wanted, soonest first; a pure function of the past."""
 

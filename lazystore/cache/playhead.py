@@ -18,7 +18,7 @@ class Playhead:
     Everything else works on a copy, in any thread; a demand that slips between is seen next time.
     """
 
-    __slots__ = ("_before", "_rises", "_turns", "last", "last_s", "recent", "tails", "tails_before")
+    __slots__ = ("_before", "_turns", "last", "last_s", "recent", "rises", "tails", "tails_before")
 
     def __init__(self) -> None:
         self.recent: deque[tuple[float, int]] = deque(maxlen=RECENT_DEMANDS)
@@ -31,15 +31,16 @@ class Playhead:
         # Three demands a turn: before it, at it, after it; together they tell a turn from a jump.
         self._turns: deque[tuple[float, int]] = deque(maxlen=3 * TURNS)
         self._before = (0.0, -1)
-        self._rises = True
+        # Whether the last step went forwards.
+        self.rises = True
 
     def observe(self, seconds: float, number: int) -> None:
         """A demand for another chunk than the last one."""
         here = (seconds, number)
         rises = number > self.last
-        if rises is not self._rises:
+        if rises is not self.rises:
             self._turns.extend((self._before, (self.last_s, self.last), here))
-            self._rises = rises
+            self.rises = rises
         self._before = (self.last_s, self.last)
         self.last = number
         self.last_s = seconds

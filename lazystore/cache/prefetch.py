@@ -27,12 +27,14 @@ IDLE_S = 1.0
 class Job:
     """A chunk to read ahead, and in how many seconds playback will need it.
 
-    `seen_from` is the playhead's chunk when this was planned.
+    `seen_from` is the playhead's chunk when this was planned. Neighbours in a plan with equal `batch`,
+    0 or above, are read together.
     """
 
     chunk_index: ChunkIndex
     within_s: float
     seen_from: int = -1
+    batch: int = -1
 
     def is_passed(self, position: int) -> bool:
         """Whether the playhead has gone over the chunk since.
@@ -59,6 +61,10 @@ class Ahead(Protocol):
     """What the prefetcher serves: an array that plans, and reads ahead when told."""
 
     is_open: bool
+
+    @property
+    def has_place(self) -> bool:
+        """Whether another thread may read ahead for it now."""
 
     @property
     def shared_reads(self) -> int:
@@ -234,15 +240,16 @@ class Prefetcher:
         for name in ("urgent", "idle"):
             waiting = [
                 (jobs[0].within_s, number)
-                for number, plan in enumerate(self._plans.values())
-                if (jobs := getattr(plan, name))
+                for number, (array, plan) in enumerate(self._plans.items())
+                if (jobs := getattr(plan, name)) and array.has_place
             ]
             if waiting:
                 array = list(self._plans)[min(waiting)[1]]
                 plan = self._plans[array]
                 jobs = getattr(plan, name)
                 taken = [jobs.popleft()]
-                while jobs and len(taken) < array.shared_reads:
+                batch = taken[0].batch
+                while jobs and (jobs[0].batch == batch if batch >= 0 else len(taken) < array.shared_reads):
                     taken.append(jobs.popleft())
                 if not plan:
                     del self._plans[array]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from lazystore.cache.eviction import seconds_until_use
-from lazystore.cache.policy import after_lingering, motion_of, predict, urgent_count
+from lazystore.cache.loading import read_chunks, read_into_slots
+from lazystore.cache.passes import passes
+from lazystore.cache.planning import jobs_ahead
+from lazystore.cache.policy import after_lingering, motion_of, predict
 from lazystore.cache.pool import ChunkPool, shared_pool
 from lazystore.cache.prefetch import Job, Plan, Prefetcher, shared_prefetcher
 from lazystore.cache.shelf import Entry, Load, Shelf, sealed
 from lazystore.cache.telemetry import CacheInfo
 from lazystore.chunks import ChunkIndex, grid_shape
-from lazystore.protocols import ChunkReader, PrefetchPolicy
+from lazystore.protocols import ChunkReader, GroupedReader, PrefetchPolicy
 from lazystore.schema import ArraySpec
 from lazystore.telemetry import logger
 
@@ -28,9 +29,10 @@ GROUP_SHARE_OF_BUDGET = 4
 # A read slower than this pays for a round trip, which neighbours of a prefetch then share.
 SLOW_READ_S = 0.005
 MAX_SHARED_READ = 8
-# Prefetch may fill this part of the budget ahead of the playhead, and go this much beyond what is urgent.
+# Passes over groups of frames at a time, backwards; a decoder each, and one is left for demands.
+MAX_PASSES_BACK = 2
+# Prefetch may fill this part of the budget ahead of the playhead.
 AHEAD_SHARE_OF_BUDGET = 2
-IDLE_FACTOR = 4
 # Causes of failed prefetches that are remembered, so that each is logged once.
 MAX_CAUSES = 64
 # How long close() waits for a prefetch that is reading; that thread closes the reader itself if late.
@@ -101,6 +103,7 @@ class CachedReader:
         self._counts = _Counts()
         self._causes: set[str] = set()
         self._read_s = 0.0
+        self._group_of = _group_of(reader, len(self._grid)) if isinstance(reader, GroupedReader) else None
         # Where another record of a chunk was asked for that had taken long to read.
         self._lingers_in = -1
         self._holds_several = self._prefetches and spec.chunks[0] > 1
@@ -171,7 +174,24 @@ class CachedReader:
         started = monotonic()
         if chunk_index and (chunk_index[0] != self._playhead.last or self._has_neighbours):
             self._observe(chunk_index, started)
-        return self._demand_all((chunk_index,))[0]
+        if self._group_of is None:
+            return self._demand_all((chunk_index,))[0]
+        return self._demand_all((chunk_index, *self._rest_of_pass(chunk_index)))[0]
+
+    def _rest_of_pass(self, chunk_index: ChunkIndex) -> list[ChunkIndex]:
+        """What playback backwards will ask for next of the group that has to be decoded anyway."""
+        if self._playhead.rises:
+            return []
+        with self._pool.lock:
+            motion = self._shelf.motion()
+            if motion is None or motion.stride >= 0 or not motion.is_steady or not motion.is_regular:
+                return []
+            room = self._pool.limit_bytes // GROUP_SHARE_OF_BUDGET // max(1, self._chunk_nbytes)
+            assert self._group_of is not None
+            (numbers,) = passes([chunk_index[0]], motion, self._group_of, max(1, room))
+            indices = [(number, *chunk_index[1:]) for number in numbers[1:]]
+            known = self._shelf.entries.keys() | self._shelf.loads.keys()
+            return [index for index in indices if index not in known]
 
     def _demand_all(self, chunk_indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
         """Chunks in order; reads what is missing as one batch, joins what others are reading."""
@@ -250,19 +270,12 @@ class CachedReader:
                 with pool.lock:
                     is_reserved = pool.reserve(shelf, nbytes)
             started = monotonic()
-            read = (
-                [self.reader.read_chunk(indices[0])]
-                if len(indices) == 1
-                else self.reader.read_chunks(indices)
-            )
-            is_watched |= self._holds_several and monotonic() - started > SLOW_READ_S
             # What will not be kept is not worth a slot.
-            limit = pool.limit_bytes if is_reserved else 0
-            stored = [shelf.memory.store(array, limit) if is_reserved else None for array in read]
-            arrays = {
-                index: sealed(array) if kept is None else kept
-                for index, array, kept in zip(indices, read, stored, strict=True)
-            }
+            if is_reserved:
+                arrays = read_into_slots(self.reader, indices, shelf.memory, pool.limit_bytes)
+            else:
+                arrays = read_chunks(self.reader, indices)
+            is_watched |= self._holds_several and monotonic() - started > SLOW_READ_S
         except Exception as failure:
             # Of a batch nobody knows which chunk failed: those who wait for one read it themselves.
             error = failure if len(loads) == 1 else None
@@ -317,17 +330,15 @@ class CachedReader:
             numbers = self.policy(history, n_chunks, room)
         else:
             numbers = after_lingering(motion, n_chunks)[:room]
-        n_urgent = urgent_count(motion, numbers)
-        jobs = [
-            [
-                Job((number, *tail), seconds_until_use(number, motion), motion.position)
-                for number in part
-                for tail in tails
-                if (number, *tail) not in self._entries
-            ]
-            for part in (numbers[:n_urgent], numbers[n_urgent : IDLE_FACTOR * n_urgent])
-        ]
-        return Plan(deque(jobs[0]), deque(jobs[1]))
+        return jobs_ahead(numbers, motion, tails, self._entries, self._group_of, room)
+
+    @property
+    def has_place(self) -> bool:
+        """Whether another thread may read ahead: passes over groups are few at a time."""
+        if self._group_of is None:
+            return True
+        # Of two passes forwards the later one may get the decoder first, and frames were decoded twice.
+        return self._shelf.reads_ahead < (1 if self._playhead.rises else MAX_PASSES_BACK)
 
     @property
     def shared_reads(self) -> int:
@@ -445,6 +456,10 @@ class CachedReader:
 
 
 _numbers = itertools.count()
+
+
+def _group_of(reader: GroupedReader, n_dims: int) -> Callable[[int], range]:
+    return lambda number: reader.group_of((number, *(0 for _ in range(1, n_dims))))
 
 
 def _rebuilt(

@@ -9,6 +9,7 @@ still looks at an evicted chunk keeps its values.
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections import deque
 from typing import Any
@@ -63,17 +64,30 @@ class ChunkMemory:
         Small chunks, values that are Python objects, and chunks larger than declared do not. The
         budget decides how many slots share a mapping, and how many free ones are kept.
         """
-        nbytes = chunk.nbytes
-        if not MIN_SLOT_BYTES <= nbytes <= self.chunk_nbytes or chunk.dtype.hasobject:
+        placed = self.place(chunk.shape, chunk.dtype, budget_bytes)
+        if placed is None:
+            return None
+        values, stored = placed
+        np.copyto(values, chunk)
+        return stored
+
+    def place(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], budget_bytes: int
+    ) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """A slot twice: to be filled, and read-only as it is handed out once it is; None as in `store`.
+
+        Whoever fills it lets go of the first array then: it does not keep the slot on loan.
+        """
+        nbytes = dtype.itemsize * math.prod(shape)
+        if not MIN_SLOT_BYTES <= nbytes <= self.chunk_nbytes or dtype.hasobject:
             return None
         n_together = ceil_div(max(budget_bytes // MAX_MAPPINGS, MIN_MAPPING_BYTES), self.chunk_nbytes)
         memory = self._take(n_together)
         if memory is None:
             return None
-        values: NDArray[Any] = np.ndarray(chunk.shape, chunk.dtype, memory)
-        np.copyto(values, chunk)
         most_free = max(2 * n_together, budget_bytes // FREE_SHARE_OF_BUDGET // self.chunk_nbytes)
-        return np.ndarray(chunk.shape, chunk.dtype, Slot(memory, self._free, most_free))
+        stored: NDArray[Any] = np.ndarray(shape, dtype, Slot(memory, self._free, most_free))
+        return np.ndarray(shape, dtype, memory), stored
 
     def _take(self, n_together: int) -> memoryview | None:
         try:

@@ -17,11 +17,11 @@ from lazystore.video.record import EncodedVideo
 from lazystore.video.stored_feed import ReadBytes
 from lazystore.video.tables import FrameTable, PacketTable
 
-# Decoded frames that a decoder keeps in reverse play, so as not to decode a group for each frame;
-# 46 frames of 1280x720.
-KEEP_BYTES = 64 * 1024 * 1024
-# Two places of a recording at once: what is played, and what is computed beside it.
-MAX_DECODERS = 2
+# Decoded frames that a decoder keeps where frames are asked for backwards one by one; 11 frames of
+# 1280x720. A cache asks for a whole group of them at once, see `group_of`, and keeps what it gets.
+KEEP_BYTES = 16 * 1024 * 1024
+# Places of a recording at once: what is played, and two that are read ahead or computed beside it.
+MAX_DECODERS = 3
 
 
 def encoded_spec(record: EncodedVideo, n_frames: int, attributes: Mapping[str, JSON]) -> ArraySpec:
@@ -136,15 +136,27 @@ class EncodedVideoReader:
 
     def read_chunks(self, chunk_indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
         """Several chunks in any order, decoded in ascending order, so that no group is decoded twice."""
-        regions = {index: self._frames_of(index) for index in chunk_indices}
         chunks: dict[ChunkIndex, NDArray[Any]] = {}
-        if regions:
-            ascending = sorted(regions)
-            first_frame = regions[ascending[0]][0]
-            with self._pool.session_for(first_frame, self._seek_cost(first_frame)) as session:
-                for index in ascending:
-                    chunks[index] = self._decode(session, *regions[index])
+        for index in chunk_indices:
+            start, stop = self._frames_of(index)
+            chunks[index] = np.empty((stop - start, *self._spec.shape[1:]), self._spec.dtype)
+        self.fill_chunks(list(chunks), list(chunks.values()))
+        for chunk in chunks.values():
+            chunk.flags.writeable = False
         return [chunks[index] for index in chunk_indices]
+
+    def fill_chunks(self, chunk_indices: Sequence[ChunkIndex], out: Sequence[NDArray[Any]]) -> None:
+        """The same into arrays of the chunks' shapes; what they hold is undefined after an error."""
+        parts = sorted(
+            ((self._frames_of(index), array) for index, array in zip(chunk_indices, out, strict=True)),
+            key=lambda part: part[0],
+        )
+        if not parts:
+            return
+        first_frame = parts[0][0][0]
+        with self._pool.session_for(first_frame, self._seek_cost(first_frame)) as session:
+            for (start, stop), array in parts:
+                self._decode(session, start, stop, array)
 
     def close(self) -> None:
         """Release decoders and what reads the packets; the next read opens them again."""
@@ -191,9 +203,8 @@ class EncodedVideoReader:
         seek = self._frames.seek_packet[self._frames.seek_index(frame_index)]
         return max(0, int(self._frames.packet[frame_index] - seek)) + 1
 
-    def _decode(self, session: DecodingSession, start: int, stop: int) -> NDArray[Any]:
+    def _decode(self, session: DecodingSession, start: int, stop: int, out: NDArray[Any]) -> None:
         pixels = self._record.pixels
-        out = np.empty((stop - start, *self._spec.shape[1:]), self._spec.dtype)
         for frame_index, frame in session.frames(start, stop):
             if frame is not None and pixels.fits(frame):
                 pixels.write(frame, out[frame_index - start])
@@ -204,8 +215,6 @@ class EncodedVideoReader:
                     f"frame {frame_index} no longer comes out of its packets; run lazystore verify, "
                     "and if that finds nothing, install the PyAV that the video was stored with"
                 )
-        out.flags.writeable = False
-        return out
 
 
 def _rebuild(positional: tuple[Any, ...], named: dict[str, Any]) -> EncodedVideoReader:

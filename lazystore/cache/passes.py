@@ -1,0 +1,61 @@
+"""Chunks that are cheapest read together: those of one decoding pass, where frames need each other.
+
+Going forwards a decoder gives frame after frame, and a pass is a handful of them. Going backwards
+it has to begin at the key frame for every frame, so a pass is all that its group still has to give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lazystore.cache.policy import Motion
+
+# A demand that finds its chunk in a pass waits for the whole of it: 16 frames of 640x424 take 15 ms.
+PASS_CHUNKS = 16
+# One step back happens by chance, and the reader keeps a few frames for that.
+STEPS_BACK = 2
+
+
+def passes(
+    numbers: Sequence[int], motion: Motion, group_of: Callable[[int], range], max_chunks: int
+) -> list[list[int]]:
+    """Predicted chunks in the passes that read them; each pass soonest first.
+
+    Parameters
+    ----------
+    numbers
+        Chunks along axis 0, soonest first.
+    motion
+        Of the playhead.
+    group_of
+        Chunks that decode together with one.
+    max_chunks
+        How many in all at most; what goes backwards is extended to the beginning of its group.
+
+    >>> forwards = Motion(3, stride=1, least_stride=1, run=4)
+    >>> passes([4, 5, 6], forwards, lambda number: range(0, 250), 100)
+    [[4, 5, 6]]
+    >>> backwards = Motion(9, stride=-1, least_stride=1, run=4)
+    >>> passes([8, 7, 6, 5, 4], backwards, lambda number: range(number // 6 * 6, number // 6 * 6 + 6), 100)
+    [[8, 7, 6], [5, 4, 3, 2, 1, 0]]
+    """
+    found: list[list[int]] = []
+    if motion.stride >= 0 or motion.run < STEPS_BACK:
+        for number in numbers:
+            last = found[-1] if found else []
+            if last and len(last) < PASS_CHUNKS and group_of(number) == group_of(last[0]):
+                last.append(number)
+            else:
+                found.append([number])
+        return found
+    left = max_chunks
+    spacing = motion.stride if motion.is_regular else -1
+    for number in numbers:
+        if left <= 0:
+            break
+        if found and found[-1][-1] <= number <= found[-1][0]:
+            continue  # the pass of the number before goes over it
+        start = group_of(number).start
+        found.append(list(range(number, start - 1, spacing))[:left])
+        left -= len(found[-1])
+    return found
