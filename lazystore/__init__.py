@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lazystore.array.lazy_array import LazyArray
     from lazystore.clock import Clock
     from lazystore.convert.api import convert
+    from lazystore.convert.materialize import materialize
     from lazystore.convert.report import ConversionReport
     from lazystore.dataset import Store, open
     from lazystore.events.stream import EventStream
@@ -32,6 +33,7 @@ _HOMES = {
     "LazyFieldRenderer": "lazystore.render",
     "Store": "lazystore.dataset",
     "convert": "lazystore.convert.api",
+    "materialize": "lazystore.convert.materialize",
     "open": "lazystore.dataset",
     "view": "lazystore.viewer",
 }
@@ -46,6 +48,7 @@ __all__ = [
     "LazyFieldRenderer",
     "Store",
     "convert",
+    "materialize",
     "neurospatial",
     "open",
     "view",

@@ -8,7 +8,6 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.array.labels import Coordinate
@@ -24,10 +23,11 @@ from lazystore.events.stream import EventStream
 from lazystore.foreign import ForeignStore, open_foreign_store
 from lazystore.protocols import ChunkReader
 from lazystore.schema import ArraySpec, UnfamiliarLayoutError, spec_from_metadata
-from lazystore.store.direct import DirectChunkReader, read_array, read_text
+from lazystore.store.direct import DirectChunkReader
 from lazystore.store.encoded_item import is_encoded, open_encoded, spec_of_encoded
 from lazystore.store.incomplete import UnfinishedItem, read_unfinished
 from lazystore.store.index import METADATA, ItemRecord, StoreIndex, parse_root, read_document
+from lazystore.store.item_arrays import load_array
 from lazystore.store.location import LocalLocation, Location
 from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
@@ -223,7 +223,7 @@ class Store(Mapping[str, Any]):
         columns = {name: self.cached_reader(record, name, prefetch=False) for name in ("t", "x", "y", "p")}
         index = self._event_index(record, columns)
         side = {
-            path: partial(_load, self.location, record, path)
+            path: partial(load_array, self.location, record, path)
             for path, document in record.documents.items()
             if "/" in path and document["node_type"] == "array" and not path.startswith("index/")
         }
@@ -244,7 +244,7 @@ class Store(Mapping[str, Any]):
         if "index/t_min" not in record.documents:
             return index_of_readers(columns, self._missing_ranges(record))
         # At once where each costs a round trip: 60 ms from a server 50 ms away, one by one 510 ms.
-        load = partial(_load, self.location, record)
+        load = partial(load_array, self.location, record)
         threads = len(INDEX_COLUMNS) if self._is_far else 1
         bounds = ordered_map(load, [f"index/{name}" for name in INDEX_COLUMNS], threads)
         return EventIndex(spec.shape[0], spec.chunks[0], **dict(zip(INDEX_COLUMNS, bounds, strict=True)))
@@ -267,7 +267,7 @@ class Store(Mapping[str, Any]):
 
     def array_values(self, name: str, path: str) -> NDArray[Any]:
         """A whole small array of an item: a coordinate, a statistic, text."""
-        return _load(self.location, self.records[name], path)
+        return load_array(self.location, self.records[name], path)
 
     def primary_path(self, name: str) -> str:
         """Path of the array that an item is known for: ``"data"``, ``"position"``, ``"t"``."""
@@ -284,7 +284,7 @@ class Store(Mapping[str, Any]):
             )
             if "/" in path or path == of.path or not fits or len(spec.dims) != 1:
                 continue
-            load = partial(_load, self.location, record, path)
+            load = partial(load_array, self.location, record, path)
             coordinates[path] = Coordinate(spec.dims, load, spec.attributes)
         return coordinates
 
@@ -390,18 +390,3 @@ def _primary_path(record: ItemRecord) -> str:
 def _record_dims(specs: Mapping[str, ArraySpec], record: ItemRecord) -> tuple[str, ...]:
     primary = specs.get(_primary_path(record))
     return primary.dims[:1] if primary is not None else ()
-
-
-def _load(location: Location, record: ItemRecord, path: str) -> NDArray[Any]:
-    """A whole small array; a `partial` of it pickles."""
-    prefix = f"{record.name}/{path}"
-    spec = spec_from_metadata(path, record.documents[path])
-    if spec.is_text:
-        return read_text(location, prefix, spec, checksums=record.checksums(path))
-    reader = DirectChunkReader(
-        location, prefix, spec, generation=record.generation, checksums=record.checksums(path)
-    )
-    try:
-        return np.asarray(read_array(reader))
-    finally:
-        reader.close()

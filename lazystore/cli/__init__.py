@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from lazystore.cli import bench, convert, correct, demo, events, info, verify, view
+from lazystore.cli import bench, convert, correct, demo, events, info, materialize, verify, view
 from lazystore.cli.output import print_error
 from lazystore.errors import LazystoreError
 
@@ -33,6 +33,7 @@ app.command("info", help=info.HELP)(info.info)
 app.command("view", help=view.HELP)(view.view)
 app.command("verify", help=verify.HELP)(verify.verify)
 app.command("set", help=correct.HELP)(correct.correct)
+app.command("materialize", help=materialize.HELP)(materialize.materialize)
 app.command("demo", help=demo.HELP)(demo.demo)
 app.command("bench", help=bench.HELP)(bench.bench)
 app.add_typer(events.app, name="events")

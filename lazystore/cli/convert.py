@@ -82,7 +82,7 @@ def convert(
         kind=kind,
         format=format,
         settings=Settings(codec, chunks, shards, workers or available_cores()),
-        time=_span(time),
+        time=parse_span(time),
         crop=_crop(crop),
         every=every,
         clock=start if sync is None else _synchronised(*sync),
@@ -102,8 +102,8 @@ def convert(
         for source, its_request in jobs:
             prepared.append((source, prepare(source, its_request)))
         if dry_run or not (as_json or quiet):
-            free_bytes = _free_bytes(location.root)
-            _print_plans([one for _, group in prepared for one in group], free_bytes, as_json=as_json)
+            free_bytes = free_bytes_of(location.root)
+            print_plans([one for _, group in prepared for one in group], free_bytes, as_json=as_json)
         if dry_run:
             return 0
         reports: list[ItemReport] = []
@@ -122,6 +122,12 @@ def convert(
 
         print_json({"store": location.url, "items": [asdict(item) for item in reports]})
         return 0
+    print_reports(reports)
+    return 0
+
+
+def print_reports(reports: Sequence[ItemReport]) -> None:
+    """A line an item, and a note on standard error for each thing that is wrong with it."""
     for item in reports:
         if item.already_there:
             print(f"{item.name}: was there already, from the same source and settings")
@@ -135,7 +141,6 @@ def convert(
             )
         for problem in item.problems:
             print_note(f"note: {item.name}: {problem}")
-    return 0
 
 
 def jobs_of_inputs(inputs: Sequence[str], request: Request, *, concat: bool) -> list[tuple[Any, Request]]:
@@ -169,13 +174,15 @@ def _natural_key(path: str) -> list[Any]:
     return [int(part) if part.isdigit() else part.casefold() for part in re.split(r"(\d+)", path)]
 
 
-def _free_bytes(root: Path) -> int:
+def free_bytes_of(root: Path) -> int:
+    """Bytes free on the disk that a path is, or will be, on."""
     while not root.exists():
         root = root.parent
     return shutil.disk_usage(root).free
 
 
-def _print_plans(prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool) -> None:
+def print_plans(prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool) -> None:
+    """What would be written, and how large it would be."""
     if as_json:
         print_json({"items": [one.plan.describe() for one in prepared], "free_bytes": free_bytes})
         return
@@ -204,7 +211,8 @@ def _print_plans(prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool
             print_note(f"note: {one.plan.item.name}: {problem}")
 
 
-def _span(text: str | None) -> tuple[float | None, float | None] | None:
+def parse_span(text: str | None) -> tuple[float | None, float | None] | None:
+    """A:B as two numbers of seconds; a side that is left out is None."""
     if text is None:
         return None
     parts = text.split(":")

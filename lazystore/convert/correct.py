@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.clock import Clock
+from lazystore.convert.item_timing import timing_of_item
 from lazystore.convert.timing import Timing
 from lazystore.convert.transform import read_transform
 from lazystore.errors import StoreError, UsageError
-from lazystore.protocols import Ticks
 from lazystore.schema import JSON, ArraySpec, spec_from_metadata
 from lazystore.store.amend import amend, flipped, locked_item
-from lazystore.store.direct import DirectChunkReader, read_array
 from lazystore.store.index import ItemRecord
 from lazystore.store.location import LocalLocation
 from lazystore.units import parse_unit
@@ -88,7 +85,12 @@ def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> I
                 _set_user(user, key, value)
         clock_changes = {key: value for key, value in changes.items() if key.startswith("clock.")}
         if clock_changes:
-            timing = _timing(location, record)
+            timing = timing_of_item(location, record)
+            if timing.times_s is not None:
+                raise StoreError(
+                    f"item {record.name!r} was given a time for each record and has no clock to move; "
+                    "convert it again with other --times"
+                )
             clock = _changed_clock(timing, clock_changes)
             moved = replace(timing, clock=clock)
             attributes.update(moved.attributes())
@@ -117,35 +119,6 @@ def _set_user(user: dict[str, JSON], key: str, value: str) -> None:
         user[key] = json.loads(value)
     except ValueError:
         user[key] = value
-
-
-def _timing(location: LocalLocation, record: ItemRecord) -> Timing:
-    """The item's times as the converter had them."""
-    clock = Clock.from_json(record.attributes["clock"])
-    if "time" not in record.documents:
-        # Events: their own column is their time; the clock alone moves them.
-        return Timing(clock, None, 0, "event")
-    time = spec_from_metadata("time", record.documents["time"])
-    dim, length = time.dims[0], time.shape[0]
-    if record.attributes.get("times") == "given":
-        raise StoreError(
-            f"item {record.name!r} was given a time for each record and has no clock to move; "
-            "convert it again with other --times"
-        )
-    regular = record.attributes.get("ticks")
-    if isinstance(regular, Mapping):
-        ticks = Ticks(Fraction(*regular["time_base"]), None, regular["start"], regular["step"])
-        return Timing(clock, replace(ticks, known=regular["known"]), length, dim)
-    for path, document in record.documents.items():
-        base = (document.get("attributes") or {}).get("time_base")
-        if base and "/" not in path:
-            spec = spec_from_metadata(path, document)
-            checksums = record.checksums(path)
-            reader = DirectChunkReader(location, f"{record.name}/{path}", spec, checksums=checksums)
-            values = np.asarray(read_array(reader))
-            reader.close()
-            return Timing(clock, Ticks(Fraction(*base), values, name=path), length, dim)
-    raise StoreError(f"item {record.name!r} holds no native ticks; its clock cannot be moved")
 
 
 def _changed_clock(timing: Timing, changes: Mapping[str, str]) -> Clock:
