@@ -376,7 +376,11 @@ def main() -> int:
             rows += part(Path(folder), effort)
     print_table(rows)
     if options.json:
-        machine = {"cores": CORES, "platform": platform.platform(), "python": platform.python_version()}
+        machine = {
+            "cores": CORES,
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+        }
         versions = {name: version(name) for name in ("numpy", "numcodecs", "numba")}
         options.json.write_text(
             json.dumps({"machine": machine, "versions": versions, "seed": SEED, "rows": rows}, indent=1)

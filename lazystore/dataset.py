@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from lazystore.array.labels import Coordinate
 from lazystore.array.lazy_array import LazyArray
-from lazystore.array.reading import ordered_map
 from lazystore.array.statistics import StoredStatistics
 from lazystore.cache.pool import set_cache_bytes
 from lazystore.cache.reader import CachedReader
@@ -28,9 +27,10 @@ from lazystore.store.encoded_item import is_encoded, open_encoded, spec_of_encod
 from lazystore.store.incomplete import UnfinishedItem, read_unfinished
 from lazystore.store.index import METADATA, ItemRecord, StoreIndex, parse_root, read_document
 from lazystore.store.item_arrays import load_array
-from lazystore.store.location import LocalLocation, Location
+from lazystore.store.location import Location
 from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
+from lazystore.store.together import is_far, read_together
 from lazystore.store.verify import VerifyReport
 from lazystore.store.verify import verify as verify_store
 
@@ -175,11 +175,6 @@ class Store(Mapping[str, Any]):
         known = ", ".join(sorted(self.records)) or "none"
         raise KeyError(f"{name!r} is not in {self.location.url}; its items are: {known}")
 
-    @property
-    def _is_far(self) -> bool:
-        """Whether every read costs a round trip."""
-        return not isinstance(self.location, LocalLocation)
-
     # --- arrays ---------------------------------------------------------------------------------
 
     def specs(self, name: str) -> dict[str, ArraySpec]:
@@ -235,7 +230,7 @@ class Store(Mapping[str, Any]):
             clock=Clock.from_json(record.attributes["clock"]),
             attrs={**record.user_attributes, "lazystore": dict(record.attributes)},
             side=side,
-            far=self._is_far,
+            far=is_far(self.location),
         )
 
     def _event_index(self, record: ItemRecord, columns: Mapping[str, ChunkReader]) -> EventIndex:
@@ -243,11 +238,11 @@ class Store(Mapping[str, Any]):
         spec = columns["t"].spec
         if "index/t_min" not in record.documents:
             return index_of_readers(columns, self._missing_ranges(record))
-        # At once where each costs a round trip: 60 ms from a server 50 ms away, one by one 510 ms.
         load = partial(load_array, self.location, record)
-        threads = len(INDEX_COLUMNS) if self._is_far else 1
-        bounds = ordered_map(load, [f"index/{name}" for name in INDEX_COLUMNS], threads)
-        return EventIndex(spec.shape[0], spec.chunks[0], **dict(zip(INDEX_COLUMNS, bounds, strict=True)))
+        paths = [f"index/{name}" for name in INDEX_COLUMNS]
+        bounds = read_together(self.location, load, paths)
+        columns_of_index = dict(zip(INDEX_COLUMNS, bounds.values(), strict=True))
+        return EventIndex(spec.shape[0], spec.chunks[0], **columns_of_index)
 
     def array(self, record: ItemRecord, path: str) -> LazyArray:
         """One array of an item, cached, with the item's coordinates and statistics."""

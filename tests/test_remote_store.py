@@ -14,7 +14,7 @@ import lazystore as ls
 from lazystore.errors import DamagedStoreError, StoreError
 from lazystore.store.remote import ObjectLocation
 
-from .samples import make_events, make_field, make_track
+from .samples import make_events, make_field, make_track, make_video
 from .store.slow_proxy import FAULTS, HOST, SlowProxy, now_and_then
 
 ADDRESS = "s3://bucket/session.zarr"
@@ -27,8 +27,10 @@ def fields(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_field(folder / "fields.npy")
     make_track(folder / "track.csv")
     make_events(folder / "events.h5")
+    make_video(folder / "camera.mp4")
     for name in ("fields.npy", "track.csv", "events.h5"):
         ls.convert(folder / name, folder / "session.zarr")
+    ls.convert(folder / "camera.mp4", folder / "session.zarr", codec="encoded")
     return folder
 
 
@@ -103,6 +105,21 @@ def test_a_window_of_events_costs_two_round_trips(s3_port: int, fields: Path) ->
         assert len(proxy.requests) == before + 8
 
 
+def test_encoded_video_opens_in_one_round_trip(s3_port: int, fields: Path) -> None:
+    """The tables of its packets are read at once; then a frame is its packets and their shard's index."""
+    with ls.open(fields / "session.zarr") as local:
+        expected = local["camera"][40]
+    with (
+        SlowProxy(s3_port, delay_s=0.1) as proxy,
+        ls.open(ADDRESS, storage_options={"endpoint": proxy.url}) as store,
+    ):
+        movie = store["camera"]
+        assert proxy.most_at_once >= 3, "the tables were read one after the other"
+        before = len(proxy.requests)
+        np.testing.assert_array_equal(movie[40], expected)
+        assert len(proxy.requests) <= before + 2
+
+
 def test_faults_change_nothing_that_is_read(s3_port: int, fields: Path) -> None:
     """Every third request spoilt, by turns in five ways: opened and read right, every time."""
     expected = np.load(fields / "fields.npy")
@@ -143,5 +160,5 @@ def test_a_bucket_without_a_store(s3_port: int) -> None:
 def test_behind_a_web_server(fields: Path) -> None:
     """A folder that any web server offers opens too."""
     with SlowProxy(fields) as proxy, ls.open(f"{proxy.url}/session.zarr") as store:
-        assert set(store) == {"fields", "track", "events"}
+        assert set(store) == {"fields", "track", "events", "camera"}
         np.testing.assert_array_equal(store["fields"][199], np.load(fields / "fields.npy")[199])

@@ -15,6 +15,7 @@ from lazystore.store.direct import DirectChunkReader, read_array
 from lazystore.store.encoded import EncodedVideoReader, encoded_spec
 from lazystore.store.index import ItemRecord
 from lazystore.store.location import Location
+from lazystore.store.together import read_together
 from lazystore.video.record import FRAME_PACKETS, PAYLOAD, EncodedVideo, tables_of_arrays
 
 ENTRY = "encoded"
@@ -72,11 +73,11 @@ def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:
         )
 
     paths = [path for path in record.documents if path == FRAME_PACKETS or path.startswith("packet/")]
-    arrays = {
-        path: np.asarray(read_array(reader_of(path)))
-        for path in paths
-        if record.documents[path]["node_type"] == "array"
-    }
+    arrays = read_together(
+        location,
+        lambda path: np.asarray(read_array(reader_of(path))),
+        [path for path in paths if record.documents[path]["node_type"] == "array"],
+    )
     payload = reader_of(PAYLOAD)
     packets, frames = tables_of_arrays(arrays, payload.spec.shape[0])
     missing = {index for low, high in record.attributes.get("missing", ()) for index in range(low, high)}

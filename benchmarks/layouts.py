@@ -1,0 +1,274 @@
+"""How the page of results shows each benchmark; one without a layout is shown number by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.tables import Better, Column, Layout, Listing, Pivot, Row
+
+type Where = Callable[[Row], bool]
+
+
+def group_is(name: str) -> Where:
+    """Rows of this group."""
+    return lambda row: row.get("group") == name
+
+
+def has(*keys: str) -> Where:
+    """Rows that have all these numbers."""
+    return lambda row: all(key in row for key in keys)
+
+
+def case_starts(*starts: str) -> Where:
+    """Rows whose case begins so."""
+    return lambda row: str(row.get("case", "")).startswith(starts)
+
+
+def low(heading: str, value: str) -> Column:
+    """A number of which less is better."""
+    return Column(heading, value, "low")
+
+
+def high(heading: str, value: str) -> Column:
+    """A number of which more is better."""
+    return Column(heading, value, "high")
+
+
+def ways(title: str, value: str, better: Better, where: Where) -> Pivot:
+    """A line a way, a column a movie or a path."""
+    return Pivot(title, "case", "group", Column("", value, better), where)
+
+
+def by_events(title: str, where: Where) -> Pivot:
+    """A line a case, a column a length of recording."""
+    return Pivot(title, "case", "events", Column("", "median_ms"), where, heading="events")
+
+
+SCRUBBED = has("p99_ms", "max_ms")
+KERNELS, FRAMES = ("numpy: ", "loop: "), ("frame: ", "filter: ")
+PLAYED = (
+    Column("median ms", "p50_ms"),
+    Column("p99 ms", "p99_ms"),
+    Column("longest ms", "max_ms"),
+    Column("stalls", "stalls"),
+)
+
+PLAYBACK = Layout(
+    "Scrubbing fields",
+    'Movies of place fields, read in ten ways. "values" gives the numbers of a frame, "RGB" paints it. '
+    "np.load and neurospatial in RAM hold the whole movie; the caches of lazystore and dask may hold 64 MB.",
+    (
+        ways("Open and show the first frame, ms", "open_and_first_ms", "low", has("open_and_first_ms")),
+        ways("A frame at random, median, ms", "random_p50_ms", "low", has("random_p50_ms")),
+        ways("A frame at random, 99th percentile, ms", "random_p99_ms", "low", has("random_p99_ms")),
+        ways("Frames in order, frames/s", "sequential_frames_per_s", "high", has("sequential_frames_per_s")),
+        ways("Memory beyond the start, MB", "rss_over_start_mb", "low", has("open_and_first_ms")),
+        ways("Scrubbing the longest movie, 99th percentile of the waits, ms", "p99_ms", "low", SCRUBBED),
+        ways("The same, waits longer than a frame's time", "stalls", "low", SCRUBBED),
+        ways("The same, memory beyond the start, MB", "rss_over_start_mb", "low", SCRUBBED),
+        ways("In a loop, without a clock, frames/s", "frames_per_s", "high", has("frames_per_s", "laps")),
+    ),
+)
+
+RENDERER = Layout(
+    "LazyFieldRenderer beside neurospatial's",
+    "The same calls on the same fields in memory; µs a call, best of several.",
+    (
+        Listing(
+            "",
+            ("case", "n_bins", "dtype"),
+            (
+                low("lazystore", "ours.best_us"),
+                low("neurospatial", "neurospatial.best_us"),
+                Column("ratio", "ratio"),
+            ),
+            across=True,
+            heading="case, bins, dtype",
+        ),
+    ),
+)
+
+READ = Layout(
+    "Reading from a local disk",
+    "A frame of a store beside the least that can be done for it (read, checksum, decode) and beside other "
+    "readers of the same file, page cache warm. np.memmap reads frames that were stored as they are.",
+    (
+        Listing(
+            "A frame at random, µs",
+            ("movie", "codec"),
+            (
+                low("lazystore", "us.ours"),
+                Column("the least", "us.bare"),
+                Column("decoding alone", "us.decode"),
+                low("np.memmap", "us.memmap"),
+                low("zarr-python", "us.zarr-python"),
+                low("tensorstore", "us.tensorstore"),
+                Column("of the least", "over_bare"),
+            ),
+            lambda row: row.get("case") == "random",
+            across=True,
+            goal=("over_bare", 1.15, "low"),
+            heading="movie, codec",
+        ),
+        Listing(
+            "The whole movie in order, MB/s",
+            ("movie", "codec"),
+            (
+                high("lazystore", "mb_s.ours"),
+                high("codec alone, all cores", "mb_s.codec"),
+                high("np.memmap", "mb_s.memmap"),
+                Column("of the codec", "of_codec"),
+                Column("by CPU time", "of_codec_by_cpu"),
+            ),
+            lambda row: row.get("case") == "sequential",
+            across=True,
+            goal=("of_codec", 0.8, "high"),
+            heading="movie, codec",
+        ),
+    ),
+)
+
+CACHE = Layout(
+    "The chunk cache",
+    "What it costs, what it keeps, and what playing a slow store is like with and without reading ahead.",
+    (
+        Listing("A chunk that is there", ("case",), (Column("µs", "us"),), group_is("hit")),
+        Listing(
+            "Hit rates with room for a part of the movie",
+            ("case",),
+            (high("lazystore", "ours"), high("LRU", "lru"), high("best possible", "best possible")),
+            group_is("hit rate"),
+            across=True,
+            heading="path",
+        ),
+        Listing(
+            "A store that answers late",
+            ("case",),
+            (*PLAYED, Column("requests", "requests")),
+            group_is("slow store"),
+        ),
+        Listing(
+            "1 GB of fields through a cache of 64 MB",
+            ("case",),
+            (
+                *PLAYED,
+                Column("frames/s", "frames_per_s"),
+                Column("hit rate", "hit_rate"),
+                Column("growth, MB", "rss_over_start_bytes", scale=1e-6),
+            ),
+            group_is("store"),
+        ),
+        Listing(
+            "Many threads at once, of the budget",
+            ("case",),
+            (Column("held at most", "most_held_over_budget"), Column("growth", "rss_growth_over_budget")),
+            group_is("stress"),
+        ),
+    ),
+)
+
+REMOTE = Layout(
+    "A store 50 ms away",
+    "An S3 server behind a proxy that answers each request after 50 ms. zarr-python reads through obstore; "
+    "dask slices as napari does, with napari's own settings. A stall is a frame that was waited for longer "
+    "than its 33 ms, after the first second of playing; the worst round counts.",
+    (
+        Listing(
+            "",
+            ("case",),
+            (
+                low("open ms", "open_ms"),
+                Column("requests", "open_requests"),
+                low("first frame ms", "first_frame_ms"),
+                Column("requests", "first_frame_requests"),
+                low("stalls", "stalls"),
+                Column("of frames", "frames_settled"),
+                low("p99 ms", "p99_ms"),
+                high("frames/s", "played_fps"),
+                low("jump ms", "jump_ms"),
+                Column("requests", "jump_requests"),
+            ),
+            has("first_frame_ms", "jump_ms"),
+            split="group",
+        ),
+        Listing(
+            "",
+            ("case",),
+            (
+                low("open ms", "open_ms"),
+                Column("requests", "open_requests"),
+                low("window of 50,000 ms", "first_window_ms"),
+                Column("requests", "first_window_requests"),
+                low("again ms", "again_ms"),
+                low("another ms", "far_window_ms"),
+                Column("requests", "far_window_requests"),
+            ),
+            has("first_window_ms"),
+            split="group",
+        ),
+    ),
+)
+
+CONVERT = Layout(
+    "Converting",
+    "Beside what the codec alone needs on all cores for the same values (decoder and codec for a video), and "
+    "evlib, which only loads events into memory.",
+    (
+        Listing(
+            "",
+            ("what",),
+            (
+                Column("seconds", "seconds"),
+                Column("rate", "rate"),
+                Column("beside", "bound"),
+                Column("ratio", "ratio"),
+                Column("by CPU time", "cpu_ratio"),
+                Column("goal", "goal"),
+                Column("RSS, MB", "max_rss_mb"),
+            ),
+            goal=("ratio", "goal", "high"),
+        ),
+    ),
+)
+
+EVENTS = Layout(
+    "Event recordings",
+    "Median ms, by the number of events in the recording.",
+    (
+        by_events("Opening and windows, ms", lambda row: not case_starts(*KERNELS, *FRAMES)(row)),
+        by_events("Frames and filters, ms", case_starts(*FRAMES)),
+        by_events("Compiled loops beside numpy, ms", case_starts(*KERNELS)),
+    ),
+)
+
+EVENTS_SCALE = Layout(
+    "Event recordings of any length",
+    "A recording in Prophesee RAW, again and again; each length converted in a process of its own.",
+    (
+        Listing(
+            "",
+            ("events",),
+            (
+                Column("million/s", "convert_mev_per_s"),
+                Column("peak MB", "peak_rss_mb"),
+                Column("bytes/event", "bytes_per_event"),
+                Column("open ms", "open_ms"),
+                Column("cold window ms", "cold_window_ms"),
+                Column("warm ms", "warm_window_ms"),
+                Column("frame ms", "frame_ms"),
+            ),
+            heading="events",
+        ),
+    ),
+)
+
+LAYOUTS = {
+    "playback": PLAYBACK,
+    "renderer": RENDERER,
+    "read": READ,
+    "cache": CACHE,
+    "remote": REMOTE,
+    "convert": CONVERT,
+    "events": EVENTS,
+    "events_scale": EVENTS_SCALE,
+}
