@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lazystore.cli.output import print_json, print_note, print_table, progress_bar, seconds_text, size_text
+from lazystore.cli.output import print_json, print_note, progress_bar, seconds_text, size_text
+from lazystore.cli.plans import print_plans
 from lazystore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def convert(
         for source, its_request in jobs:
             prepared.append((source, prepare(source, its_request)))
         if dry_run or not (as_json or quiet):
-            free_bytes = free_bytes_of(location.root)
-            print_plans([one for _, group in prepared for one in group], free_bytes, as_json=as_json)
+            plans = [one for _, group in prepared for one in group]
+            print_plans(plans, free_bytes_of(location.root), as_json=as_json, with_choices=dry_run)
         if dry_run:
             return 0
         reports: list[ItemReport] = []
@@ -179,36 +180,6 @@ def free_bytes_of(root: Path) -> int:
     while not root.exists():
         root = root.parent
     return shutil.disk_usage(root).free
-
-
-def print_plans(prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool) -> None:
-    """What would be written, and how large it would be."""
-    if as_json:
-        print_json({"items": [one.plan.describe() for one in prepared], "free_bytes": free_bytes})
-        return
-    rows = []
-    for one in prepared:
-        plan, main, stored = one.plan, one.plan.main, one.plan.item.columns[0]
-        codec = plan.trials[stored.path].codec
-        is_encoded = main.name != stored.path
-        rows.append(
-            (
-                plan.item.name,
-                f"{plan.info.kind} ({plan.info.format})",
-                " x ".join(map(str, main.shape)) + f" {main.dtype.name}",
-                f"{stored.chunks[0]} in {stored.write_shape[0]}",
-                "encoded" if is_encoded else f"{codec.cname}-{codec.level} {codec.shuffle}",
-                size_text(plan.source_bytes),
-                f"{size_text(plan.stored_bytes)}",
-                size_text(plan.peak_bytes),
-                plan.timing.clock.describe(),
-            )
-        )
-    headings = ("item", "kind", "shape", "chunks", "codec", "source", "store (est.)", "memory", "start")
-    print_table(headings, rows, title=f"{size_text(free_bytes)} free on the disk of the store")
-    for one in prepared:
-        for problem in (*one.plan.info.problems, *one.plan.notes):
-            print_note(f"note: {one.plan.item.name}: {problem}")
 
 
 def parse_span(text: str | None) -> tuple[float | None, float | None] | None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lazystore.cli.convert import free_bytes_of, parse_span, print_plans, print_reports
+from lazystore.cli.convert import free_bytes_of, parse_span, print_reports
 from lazystore.cli.output import print_json, progress_bar
+from lazystore.cli.plans import print_plans
 
 HELP = """Decode an encoded video, or a part of it, into pixels.
 

@@ -97,12 +97,13 @@ class Request:
 class Prepared:
     """One stream, ready to run: its plan and the source that the plan was made over.
 
-    `stream` is what the format opened, below any selection.
+    `stream` is what the format opened, below any selection, and `asked` what is wanted of it.
     """
 
     plan: ConversionPlan
     source: Source
     stream: Source
+    asked: Asked | None = None
 
     def close(self) -> None:
         """Release the source's files."""
@@ -335,7 +336,7 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     chunk, _ = layout(source.info.columns, settings)
     samples = read_samples(source, chunk[0])
     plan = make_plan(source.info, name, timing, settings, samples, recorded, main, storage.notes)
-    return Prepared(plan, source, stream)
+    return Prepared(plan, source, stream, asked)
 
 
 def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int] | None:

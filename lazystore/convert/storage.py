@@ -71,14 +71,11 @@ def choose_storage(stream: Source, asked: Asked, settings: Settings) -> Storage:
             what = "a recording in several files" if "concat" in stream.info.attributes else stream.info.kind
             raise UsageError(f"codec 'encoded' is for one video file, but {name!r} is {what}; leave it out")
         return Storage(asked.source, DEFAULT_CODEC, _note_of_joined_video(stream))
-    packets = None
-    reason = _why_pixels(asked, settings, is_named=is_named)
-    if reason is None:
-        is_whole = asked.records == range(len(stream.frames))
-        packets = PacketSource(
-            stream, shown=asked.source, frames=None if is_whole else asked.records, crop=asked.crop
-        )
-        reason = why_not_encoded(packets) or (None if is_named else _why_larger(packets, settings))
+    packets, reason = packets_of(stream, asked)
+    if packets is not None and not is_named:
+        reason = _why_larger(packets, settings)
+        if settings.chunks is not None or settings.shards is not None:
+            reason = "chunks and shards lay out pixels"
     if packets is not None and reason is None:
         return Storage(packets, ENCODED)
     if packets is not None:
@@ -88,12 +85,17 @@ def choose_storage(stream: Source, asked: Asked, settings: Settings) -> Storage:
     return Storage(asked.source, DEFAULT_CODEC, (f"kept as pixels ({DEFAULT_CODEC}): {reason}",))
 
 
-def _why_pixels(asked: Asked, settings: Settings, *, is_named: bool) -> str | None:
+def packets_of(video: VideoSource, asked: Asked) -> tuple[PacketSource | None, str | None]:
+    """The packets that give what is asked for; or None, and why there are none."""
     if asked.casts:
-        return "dtype and keep_bits change its values"
-    if not is_named and (settings.chunks is not None or settings.shards is not None):
-        return "chunks and shards lay out pixels"
-    return None
+        return None, "dtype and keep_bits change its values"
+    frames = None if asked.records == range(len(video.frames)) else asked.records
+    packets = PacketSource(video, shown=asked.source, frames=frames, crop=asked.crop)
+    reason = why_not_encoded(packets)
+    if reason is None:
+        return packets, None
+    packets.close()
+    return None, reason
 
 
 def _note_of_joined_video(stream: Source) -> tuple[str, ...]:

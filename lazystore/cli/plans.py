@@ -1,0 +1,74 @@
+"""What a conversion would write and cost, as tables or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lazystore.cli.output import print_json, print_note, print_table, seconds_text, size_text
+
+if TYPE_CHECKING:
+    from lazystore.convert.api import Prepared
+    from lazystore.convert.choices import Choice
+
+
+def print_plans(
+    prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool, with_choices: bool = False
+) -> None:
+    """What would be written, how large it would be, and what other codecs would cost."""
+    found = [_choices(one) if with_choices else [] for one in prepared]
+    if as_json:
+        items = [
+            {**one.plan.describe(), **({"choices": [each.to_json() for each in its]} if its else {})}
+            for one, its in zip(prepared, found, strict=True)
+        ]
+        print_json({"items": items, "free_bytes": free_bytes})
+        return
+    rows = []
+    for one in prepared:
+        plan, main, stored = one.plan, one.plan.main, one.plan.item.columns[0]
+        codec = plan.trials[stored.path].codec
+        is_encoded = main.name != stored.path
+        rows.append(
+            (
+                plan.item.name,
+                f"{plan.info.kind} ({plan.info.format})",
+                " x ".join(map(str, main.shape)) + f" {main.dtype.name}",
+                f"{stored.chunks[0]} in {stored.write_shape[0]}",
+                "encoded" if is_encoded else f"{codec.cname}-{codec.level} {codec.shuffle}",
+                size_text(plan.source_bytes),
+                f"{size_text(plan.stored_bytes)}",
+                size_text(plan.peak_bytes),
+                plan.timing.clock.describe(),
+            )
+        )
+    headings = ("item", "kind", "shape", "chunks", "codec", "source", "store (est.)", "memory", "start")
+    print_table(headings, rows, title=f"{size_text(free_bytes)} free on the disk of the store")
+    for one in prepared:
+        for problem in (*one.plan.info.problems, *one.plan.notes):
+            print_note(f"note: {one.plan.item.name}: {problem}")
+    for one, its in zip(prepared, found, strict=True):
+        if its:
+            _print_choices(one, its)
+
+
+def _choices(one: Prepared) -> list[Choice]:
+    from lazystore.convert.choices import choices
+    from lazystore.convert.plan import Settings
+
+    return [] if one.asked is None else choices(one.stream, one.asked, Settings())
+
+
+def _print_choices(one: Prepared, found: Sequence[Choice]) -> None:
+    rows = [
+        (
+            choice.codec,
+            size_text(choice.stored_bytes),
+            f"{choice.stored_bytes / max(1, one.plan.source_bytes):.2f}",
+            seconds_text(choice.random_s),
+            f"{choice.frames_per_s:,.0f}/s",
+        )
+        for choice in found
+    ]
+    headings = ("codec", "store (est.)", "of the source", "a frame anywhere", "in order")
+    print_table(headings, rows, title=f"{one.plan.item.name}: what each --codec would cost, by samples of it")
