@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lazystore.errors import ClockError
+from lazystore.errors import ClockError, StartError
 from lazystore.knots import as_times, check_intervals, check_knots, interpolate
 
 type Known = Literal["assumed", "given", "synchronised"]
@@ -113,7 +113,7 @@ class Clock:
 
         Raises
         ------
-        ClockError
+        StartError
             If `start` is neither a finite number nor an instant with its offset from UTC.
 
         >>> Clock.from_start("12.5", first_native_s=2.0).to_session(2.0)
@@ -125,11 +125,15 @@ class Clock:
         try:
             start_s = float(start)
         except ValueError:
-            instant = _parse_instant(str(start))
+            try:
+                instant = _parse_instant(str(start))
+            except ClockError as error:
+                # Written by the caller just now, unlike what `_parse_instant` finds in a store.
+                raise StartError(str(error)) from None
             epoch_utc = epoch_utc or _utc_text(instant)
             start_s = (instant - _parse_instant(epoch_utc)).total_seconds()
         if not math.isfinite(start_s):
-            raise ClockError(
+            raise StartError(
                 f"start {start!r} is not finite; expected session seconds or an ISO 8601 instant"
             )
         return cls(id=id, offset_s=start_s - first_native_s, epoch_utc=epoch_utc, known="given")

@@ -27,6 +27,10 @@ class ClockError(LazystoreError, ValueError):
     """Times that do not fit a recording: wrong count, not increasing, matched pulses that disagree."""
 
 
+class StartError(ClockError, UsageError):
+    """A start that somebody wrote and that is no time, or two: ``--start yesterday``."""
+
+
 class SourceError(LazystoreError):
     """An input that cannot be read: missing, empty, damaged beyond recovery, or of another kind."""
 

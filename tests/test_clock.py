@@ -14,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lazystore.clock import MAX_KNOTS, Clock, match_times
-from lazystore.errors import ClockError
+from lazystore.errors import ClockError, StartError, UsageError
 
 SECONDS = st.floats(-1e9, 1e9)
 RATES = st.floats(0.01, 100.0)
@@ -169,9 +169,12 @@ def test_an_instant_is_placed_on_the_session_epoch() -> None:
     ],
 )
 def test_bad_starts_are_refused(start: str, message: str) -> None:
-    """A start that means nothing, or two things, is named in the message."""
-    with pytest.raises(ClockError, match=message):
+    """A start that means nothing, or two things, is named in the message; a mistake of the caller's."""
+    with pytest.raises(StartError, match=message) as caught:
         Clock.from_start(start)
+    assert isinstance(caught.value, UsageError)
+    assert isinstance(caught.value, ClockError)
+    assert caught.value.exit_status == 2
 
 
 # --- pulses ---------------------------------------------------------------------------------------

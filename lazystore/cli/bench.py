@@ -25,7 +25,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:
-    from lazystore.demo.bench import bench_item
+    from lazystore.analysis.bench import bench_item
 
     result = bench_item(store, item, frames)
     if as_json:

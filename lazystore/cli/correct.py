@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -28,6 +29,7 @@ def correct(
 ) -> int:
     from lazystore.convert.api import local_output
     from lazystore.convert.correct import correct as commit
+    from lazystore.convert.correct import hints
 
     pairs = {}
     for change in changes:
@@ -37,4 +39,6 @@ def correct(
         pairs[key] = value
     commit(local_output(store), item, pairs)
     print(f"{item}: set {', '.join(pairs)}")
+    for hint in hints(pairs):
+        print(f"note: {hint}", file=sys.stderr)
     return 0

@@ -24,7 +24,7 @@ def rate(
     ] = "rate.png",
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:
-    from lazystore.demo.event_plots import draw_rate
+    from lazystore.analysis.event_plots import draw_rate
 
     draw_rate(store, item, Path(output))
     print(output)
@@ -45,7 +45,7 @@ def frame(
     ] = "frame.png",
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:
-    from lazystore.demo.event_plots import draw_frame
+    from lazystore.analysis.event_plots import draw_frame
 
     draw_frame(store, item, Path(output), start_s=start, duration_s=duration, mode=mode)
     print(output)

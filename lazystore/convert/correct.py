@@ -13,7 +13,7 @@ from lazystore.clock import Clock
 from lazystore.convert.item_timing import timing_of_item
 from lazystore.convert.timing import Timing
 from lazystore.convert.transform import read_transform
-from lazystore.errors import StoreError, UsageError
+from lazystore.errors import ClockError, StoreError, UsageError
 from lazystore.schema import JSON, ArraySpec, spec_from_metadata
 from lazystore.store.amend import amend, flipped, locked_item
 from lazystore.store.index import ItemRecord
@@ -35,6 +35,28 @@ FIXED_KEYS = (
     "ticks",
     "missing",
 )
+
+# Words of the converter's options and of the clock, which people try first.
+CLOCK_WORDS = {
+    "start": "clock.start",
+    "offset": "clock.offset_s",
+    "offset_s": "clock.offset_s",
+    "rate": "clock.rate",
+    "epoch_utc": "clock.epoch_utc",
+}
+
+
+def hints(changes: Mapping[str, str]) -> list[str]:
+    """What to say of keys that become attributes of the user's own, and were probably meant otherwise.
+
+    >>> hints({"start": "12.5", "subject": "M1"})
+    ["'start' is now an attribute of yours and moves no time; clock.start=12.5 would"]
+    """
+    return [
+        f"{key!r} is now an attribute of yours and moves no time; {CLOCK_WORDS[key.lower()]}={value} would"
+        for key, value in changes.items()
+        if key.lower() in CLOCK_WORDS and value
+    ]
 
 
 def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> ItemRecord:
@@ -143,4 +165,7 @@ def _changed_clock(timing: Timing, changes: Mapping[str, str]) -> Clock:
         values["offset_s"] = started.offset_s
         if started.epoch_utc is not None:
             values["epoch_utc"] = started.epoch_utc
-    return replace(clock, known="given", **values)
+    try:
+        return replace(clock, known="given", **values)
+    except ClockError as error:
+        raise UsageError(str(error)) from None

@@ -170,7 +170,7 @@ FIELD_WORDS: dict[str, tuple[int, str]] = {
     "--kind nokind": (2, "unknown kind 'nokind'"),
     "--kind events": (1, "no format of kind 'events'"),
     "--format noformat": (2, "unknown format 'noformat'"),
-    "--start yesterday": (1, "start 'yesterday' is neither seconds nor an instant"),
+    "--start yesterday": (2, "start 'yesterday' is neither seconds nor an instant"),
     "--name ../x": (2, "item name '../x' has an empty or relative part"),
     "--name CON": (2, "a name that Windows keeps for itself"),
     "--workers 0": (2, "--workers 0 is not 1 or more"),

@@ -199,12 +199,25 @@ def test_set_corrects_the_clock_and_keeps_the_data(session: Path) -> None:
     assert run("verify", session).status == 0
 
 
+def test_set_tells_that_a_word_of_the_clock_became_an_attribute(session: Path) -> None:
+    """`start` is a good name for an attribute and a likely slip for `clock.start`: done, and said."""
+    done = run("set", session, "fields", "start=12.5", "subject=M1")
+    assert done.status == 0
+    assert (
+        done.err == "note: 'start' is now an attribute of yours and moves no time; clock.start=12.5 would\n"
+    )
+    assert zarr.open_group(session, mode="r")["fields"].attrs["start"] == 12.5
+    assert run("set", session, "fields", "start=").err == ""
+
+
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
         (["fields", "nonsense"], 2, "'nonsense' is not KEY=VALUE"),
         (["nothing", "a=1"], 1, "there is no item 'nothing'"),
-        (["fields", "clock.start=abc"], 1, "start 'abc' is neither seconds nor an instant"),
+        (["fields", "clock.start=abc"], 2, "start 'abc' is neither seconds nor an instant"),
+        (["fields", "clock.epoch_utc=abc"], 2, "start 'abc' is neither seconds nor an instant"),
+        (["fields", "clock.rate=-2"], 2, "clock rate -2.0 is not"),
         (["fields", "clock.bogus=1"], 2, "unknown key 'clock.bogus'"),
         (["fields", "transform=nothing.json"], 1, "cannot read a transform from 'nothing.json'"),
     ],

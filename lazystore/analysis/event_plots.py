@@ -9,6 +9,7 @@ import numpy as np
 
 from lazystore.dataset import open_own
 from lazystore.errors import MissingExtraError, UsageError
+from lazystore.events.modes import Count
 from lazystore.events.stream import EventStream
 
 MODES = ("count", "signed", "polarity")
@@ -60,8 +61,7 @@ def draw_frame(
             start_s = float(stream.clock.to_session((stream.t_start + stream.t_stop) / 2e6))
         window = stream.window(start_s, start_s + duration_s, unit="s")
         width, height = stream.sensor
-        counts = np.zeros((2, height, width), np.int32)
-        np.add.at(counts, (np.asarray(window.p), np.asarray(window.y), np.asarray(window.x)), 1)
+        counts = Count(by_polarity=True, counts="u4").frame(window).astype(np.int64)
         figure, axes = _figure(7.0, 7.0 * height / width + 0.7)
         off, on = counts
         if mode == "count":

@@ -1,0 +1,1 @@
+"""Numbers and pictures made of what a store holds; nothing here needs a screen."""
