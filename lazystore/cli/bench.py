@@ -35,8 +35,8 @@ def bench(
         (
             case["case"],
             seconds_text(case["lazystore_s"]),
-            seconds_text(case["zarr_s"]),
-            f"{case['ratio']:.3f}",
+            "cannot" if case["zarr_s"] is None else seconds_text(case["zarr_s"]),
+            "" if case["ratio"] is None else f"{case['ratio']:.3f}",
         )
         for case in result["cases"]
     ]

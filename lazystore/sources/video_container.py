@@ -85,21 +85,35 @@ def open_container(path: Path) -> InputContainer:
         if looks_like_text(head) and container_of(head) is None:
             raise SourceError(f"{path.name!r} is not a video: it is {describe_file(head)}")
         # "file:" keeps names such as "a:b.mp4" or "shot_%03d.mp4" from being taken for more.
-        return av.open(
+        container = av.open(
             f"file:{path.resolve()}",
             container_options={"protocol_whitelist": "file", "format_whitelist": _DEMUXERS},
         )
+        films = [stream for stream in container.streams.video if stream.codec_context is not None]
+        if not films and _lacks_index(path, head):
+            # Some ways to be cut off are an error to FFmpeg, others a file without streams, or with odd ones.
+            container.close()
+            raise _no_index(path)
+        return container
     except av.FFmpegError as error:
-        if container_of(head) == "MP4 or QuickTime" and not _has_whole_box(path, b"moov"):
-            raise SourceError(
-                f"{path.name!r} cannot be opened: its index (moov) is missing or cut off, as when a "
-                "recording was not closed; a repair tool such as untrunc may rebuild it"
-            ) from error
+        if _lacks_index(path, head):
+            raise _no_index(path) from error
         raise SourceError(
             f"{path.name!r} cannot be opened as a video: {error.strerror}; it is {describe_file(head)}"
         ) from error
     except OSError as error:
         raise SourceError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
+def _lacks_index(path: Path, head: bytes) -> bool:
+    return container_of(head) == "MP4 or QuickTime" and not _has_whole_box(path, b"moov")
+
+
+def _no_index(path: Path) -> SourceError:
+    return SourceError(
+        f"{path.name!r} cannot be opened: its index (moov) is missing or cut off, as when a recording was "
+        "not closed or not copied to its end; copy it again, or rebuild the index with a tool such as untrunc"
+    )
 
 
 def _has_whole_box(path: Path, name: bytes) -> bool:

@@ -95,7 +95,10 @@ BAD: dict[str, tuple[Callable[[Path], list[object]], str]] = {
     "empty file": (empty_file, "is empty (0 bytes); expected a recording"),
     "empty folder": (empty_folder, "a folder without files"),
     "text named .mp4": (text_named_mp4, "'a.mp4' is not a video: it is text that begins 'hello world"),
-    "truncated video": (truncated_video, "'cut.mp4' holds no video"),
+    "truncated video": (
+        truncated_video,
+        "'cut.mp4' cannot be opened: its index (moov) is missing or cut off",
+    ),
     "ragged images": (ragged_folder, "image '2.png' of 'ragged' does not fit"),
     "wrong n_bins": (wrong_bins, "the field has 9 bins, but the environment has 7"),
     "negative times": (negative_times, "5 of 100 events have negative times"),

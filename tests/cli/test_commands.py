@@ -250,6 +250,16 @@ def test_bench_measures_a_movie(session: Path) -> None:
         assert (done.status, message in done.err) == (2, True)
 
 
+def test_bench_of_a_video_that_plain_zarr_cannot_decode(recordings: Path, tmp_path: Path) -> None:
+    """Ours is measured, and what the other cannot do is said."""
+    ls.convert(recordings / "mouse.mp4", tmp_path / "s.zarr", codec="encoded")
+    done = run("bench", tmp_path / "s.zarr", "--frames", "3")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.count("cannot") == 2
+    cases = run("bench", tmp_path / "s.zarr", "--frames", "3", "--json").document["cases"]
+    assert [case["ratio"] is None for case in cases] == [False, True, True]
+
+
 def test_events_are_drawn(session: Path, tmp_path: Path) -> None:
     """The rate and a frame as pictures, in each mode; the frame's events are those of its window."""
     rate = run("events", "rate", session, "drone", "-o", tmp_path / "rate.png")

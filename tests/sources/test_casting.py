@@ -129,6 +129,36 @@ def test_a_source_is_cast_block_by_block() -> None:
     assert inner.is_closed
 
 
+@pytest.mark.parametrize("dtype", ["int8", "u2", "bool"])
+def test_fractions_are_not_rounded_to_next_to_nothing(dtype: str) -> None:
+    """Rates of 0 to 1 as integers would all be 0 or 1; the message says what is left and what to do."""
+    rates = FakeSource("field", {"data": np.random.default_rng(0).random((50, 7))})
+    with pytest.raises(UsageError, match=r"between 0\..* and .*: 2 different values.*'float16' or keep_bits"):
+        CastSource(rates, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(70.0).reshape(10, 7) % 3,
+        np.random.default_rng(0).random((10, 7)) * 200,
+        np.full((10, 7), np.nan),
+    ],
+    ids=["whole numbers", "many levels", "nothing finite"],
+)
+def test_floats_that_integers_can_hold_are_cast(values: np.ndarray) -> None:
+    """Whole numbers lose nothing, and 0 to 200 little; NaN is found where it is read."""
+    assert CastSource(FakeSource("field", {"data": values}), dtype="u1").info.columns[0].dtype == np.dtype("u1")
+
+
+def test_only_a_few_records_are_looked_at_and_lost_ones_not() -> None:
+    """The zeros of a record that the source lost say nothing about its values."""
+    values = np.linspace(0, 250, 1000)[:, None] + np.zeros(3)
+    source = FakeSource("field", {"data": values}, missing=[0, 999])
+    CastSource(source, dtype="u1")
+    assert len(source.reads) <= 16
+
+
 def test_a_value_that_does_not_fit_names_its_block() -> None:
     """The message says where in which recording."""
     source = CastSource(stack(30), dtype="u1")

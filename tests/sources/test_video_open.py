@@ -154,3 +154,15 @@ def test_missing_file_is_one_line(tmp_path: Path) -> None:
     """A path to nothing is a source error with the reason."""
     with pytest.raises(SourceError, match="cannot read .*No such file"):
         VIDEO.open(tmp_path / "gone.mp4", {})
+
+
+def test_an_mp4_cut_anywhere_before_its_index_names_the_index(tmp_path: Path) -> None:
+    """Wherever the copy ended: inside the pictures, at a border of boxes, inside the index itself."""
+    whole = write_video(tmp_path / "whole.mp4", "libx264", options=X264_NO_B, count=8).read_bytes()
+    index = whole.rfind(b"moov") - 4
+    assert index > len(whole) // 3
+    for length in (40, index // 2, index - 1, index, index + 4, index + 8, index + (len(whole) - index) // 2):
+        path = tmp_path / f"cut{length}.mp4"
+        path.write_bytes(whole[:length])
+        with pytest.raises(SourceError, match=r"its index \(moov\) is missing or cut off.*copy it again"):
+            VIDEO.open(path, {})
