@@ -85,8 +85,12 @@ def encode_chunk(spec: ArraySpec, chunk: NDArray[Any]) -> bytes:
 
 def _encode_text(chunk: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
     """Zarr's vlen-utf8: a count, then each text as its length and its UTF-8 bytes."""
+    if chunk.shape != chunks:
+        # Like numbers: each value keeps its place in the whole chunk, whichever axis is cut.
+        padded = np.full(chunks, "", object)
+        padded[tuple(slice(0, size) for size in chunk.shape)] = chunk
+        chunk = padded
     texts = [str(text).encode() for text in chunk.reshape(-1)]
-    texts += [b""] * (int(np.prod(chunks)) - len(texts))
     parts = [struct.pack("<I", len(texts))]
     for text in texts:
         parts += [struct.pack("<I", len(text)), text]

@@ -148,7 +148,9 @@ def test_fractions_are_not_rounded_to_next_to_nothing(dtype: str) -> None:
 )
 def test_floats_that_integers_can_hold_are_cast(values: np.ndarray) -> None:
     """Whole numbers lose nothing, and 0 to 200 little; NaN is found where it is read."""
-    assert CastSource(FakeSource("field", {"data": values}), dtype="u1").info.columns[0].dtype == np.dtype("u1")
+    assert CastSource(FakeSource("field", {"data": values}), dtype="u1").info.columns[0].dtype == np.dtype(
+        "u1"
+    )
 
 
 def test_only_a_few_records_are_looked_at_and_lost_ones_not() -> None:

@@ -545,6 +545,21 @@ def test_our_text_is_read_by_both(tmp_path: Path) -> None:
     assert list(zarr.open_array(str(tmp_path), path="item/data", mode="r")[...]) == TEXTS
 
 
+@given(layouts())
+@settings(max_examples=25)
+def test_our_text_of_any_shape_is_read_by_both(layout: dict[str, Any]) -> None:
+    """Chunks cut on any axis keep each text in its place, as chunks of numbers do."""
+    shape = layout["shape"]
+    values = np.array([TEXTS[i % 4] + str(i) for i in range(math.prod(shape))]).reshape(shape)
+    dims = tuple(f"d{axis}" for axis in range(values.ndim))
+    spec = ArraySpec("data", dims, shape, np.dtype("U"), layout["chunks"], layout["shards"])
+    with tempfile.TemporaryDirectory() as folder:
+        write_with_us(LocalLocation(folder), "item/data", spec, values)
+        np.testing.assert_array_equal(read_text(LocalLocation(folder), "item/data", spec), values)
+        theirs = zarr.open_array(folder, path="item/data", mode="r")[...]
+        assert theirs.tolist() == values.tolist()
+
+
 def test_text_is_not_for_the_numeric_reader(tmp_path: Path) -> None:
     """The mistake is named, with what to call instead."""
     spec = ArraySpec("data", ("name",), (2,), np.dtype("U"), (2,))
