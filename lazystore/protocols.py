@@ -170,7 +170,7 @@ class Source(Protocol):
         """Exactly the records [start, stop), 0 <= start < stop <= length."""
 
     def close(self) -> None:
-        """Release files. Idempotent."""
+        """Release files. Idempotent; the next read opens them again."""
 
 
 @dataclass(frozen=True, slots=True)

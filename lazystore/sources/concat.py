@@ -17,6 +17,10 @@ from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Block, SideArray, Source, SourceInfo, Ticks
 from lazystore.schema import JSON
 
+# Files of a joined recording that are kept open. Reads go from one to the next, and a chunk seldom meets
+# more than a few; systems allow some hundreds to a process, and recordings come in thousands of files.
+MAX_OPEN = 8
+
 
 @dataclass(frozen=True, slots=True)
 class JoinedTicks:
@@ -102,7 +106,8 @@ class ConcatSource:
     Parameters
     ----------
     sources
-        At least one, in the order wanted; see `naming.natural_sorted` for files.
+        At least one, in the order wanted; see `naming.natural_sorted` for files. Those that were read
+        last stay open, at most `MAX_OPEN`; the others are closed until they are read again.
 
     Raises
     ------
@@ -120,6 +125,8 @@ class ConcatSource:
             _check_alike(infos[0], info)
         lengths = [info.length for info in infos]
         self._sources = tuple(sources)
+        # Numbers of those that may hold files open, the one that was read last at the end.
+        self._open: dict[int, None] = {}
         self._starts = [0, *accumulate(lengths)]
         self._info = self._describe(infos, lengths)
 
@@ -137,7 +144,7 @@ class ConcatSource:
         position = start
         while position < stop:
             first, last = self._starts[number], self._starts[number + 1]
-            piece = self._sources[number].read(position - first, min(stop, last) - first)
+            piece = self._read_part(number, position - first, min(stop, last) - first)
             pieces.append(piece)
             missing += [record + first for record in piece.missing]
             reasons |= {record + first: reason for record, reason in piece.reasons.items()}
@@ -150,9 +157,20 @@ class ConcatSource:
         return Block(start, columns, tuple(missing), reasons)
 
     def close(self) -> None:
-        """Release the files of all."""
+        """Release the files of all; a later read opens them again."""
+        self._open.clear()
         for source in self._sources:
             source.close()
+
+    def _read_part(self, number: int, start: int, stop: int) -> Block:
+        """Records of one of the recordings, after closing the one that was read longest ago."""
+        self._open.pop(number, None)
+        while len(self._open) >= MAX_OPEN:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            self._sources[oldest].close()
+        self._open[number] = None
+        return self._sources[number].read(start, stop)
 
     def _describe(self, infos: Sequence[SourceInfo], lengths: Sequence[int]) -> SourceInfo:
         first = infos[0]
@@ -196,14 +214,14 @@ class ConcatSource:
         """Events keep their own times; files that step back are told, not moved."""
         problems = []
         last_t: int | None = None
-        for source, info in zip(self._sources, infos, strict=True):
-            first_t = int(source.read(0, 1).columns["t"][0])
+        for number, info in enumerate(infos):
+            first_t = int(self._read_part(number, 0, 1).columns["t"][0])
             if last_t is not None and first_t < last_t:
                 problems.append(
                     f"{info.identity[0].name} begins at {first_t} µs, before the end of the file in front "
                     f"of it at {last_t} µs; times are kept as they are"
                 )
-            last_t = int(source.read(info.length - 1, info.length).columns["t"][0])
+            last_t = int(self._read_part(number, info.length - 1, info.length).columns["t"][0])
         return problems
 
 

@@ -285,6 +285,7 @@ class ImagesFormat:
             try:
                 for part in paths:
                     stacks.append(TiffSource(part, {"rate_hz": rate_hz}))
+                    stacks[-1].close()  # opened again when read: thousands cannot all stay open
                 return [ConcatSource(stacks)]
             except BaseException:
                 for stack in stacks:

@@ -250,6 +250,10 @@ def _open_joined(paths: Sequence[str | os.PathLike[str]], **how: Any) -> list[So
     try:
         for path in paths:
             opened.append(open_path(path, **how))
+            if len(paths) > 1:
+                # Known now, and opened again when read: thousands of files cannot all stay open.
+                for source in opened[-1]:
+                    source.close()
             suffixes = [[source.info.suffix for source in streams] for streams in (opened[0], opened[-1])]
             if suffixes[0] != suffixes[1]:
                 raise SourceError(

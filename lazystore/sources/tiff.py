@@ -177,6 +177,8 @@ class TiffSource:
             assert self._bytes is not None
             self._bytes.read_into(int(pages[0, 0]) * self._page_bytes, bytes_of(raw))
             return Block(start, {"data": self._layout.arrange(to_native(raw).reshape(values.shape))})
+        if self._tiff.filehandle.closed:
+            self._tiff.filehandle.open()
         lost = self._decoder.decode_into(flat, map(int, pages.reshape(-1)))
         reasons = {
             start + position // pages.shape[1]: f"page {int(pages.flat[position])}: {reason}"
@@ -185,7 +187,7 @@ class TiffSource:
         return Block(start, {"data": self._layout.arrange(values)}, tuple(reasons), reasons)
 
     def close(self) -> None:
-        """End the threads and release the files."""
+        """End the threads and release the files; a later read opens them again."""
         self._decoder.close()
         if self._bytes is not None:
             self._bytes.close()

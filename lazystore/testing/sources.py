@@ -60,6 +60,9 @@ def check_source(
         require(_same_info(source.info, info), "info changes while records are read")
         source.close()
         source.close()  # idempotent
+        # Of many files joined, only the last few stay open.
+        again = _checked_block(source, *windows[0])
+        _check_same_block(again, blocks[0], f"records {list(windows[0])} read again after a close")
     with contextlib.closing(make_source()) as first, contextlib.closing(make_source()) as second:
         require(_same_info(first.info, info), "a source that is opened again has another info")
         # Two at once, read in turns: no state may be shared between them.

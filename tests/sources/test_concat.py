@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazystore.errors import SourceError, UsageError
-from lazystore.protocols import SideArray, Ticks
-from lazystore.sources.concat import ConcatSource, join_ticks
+from lazystore.protocols import Block, SideArray, Ticks
+from lazystore.sources.concat import MAX_OPEN, ConcatSource, join_ticks
+from lazystore.sources.registry import open_sources
 from tests.sources.fakes import FakeSource, stack
 from tests.sources.reading import check_reads
 
@@ -39,6 +42,68 @@ def test_joined_reads_equal_a_concatenation(lengths: list[int], data: st.DataObj
     assert whole.reasons == reasons
     check_reads(source, expected, n_reads=8)
     assert all(part.is_closed for part in parts)
+
+
+class _Opened(FakeSource):
+    """Knows whether it would hold its file open."""
+
+    def read(self, start: int, stop: int) -> Block:
+        self.is_open = True
+        return super().read(start, stop)
+
+    def close(self) -> None:
+        self.is_open = False
+        super().close()
+
+
+@pytest.mark.parametrize("kind", ["stack", "events"])
+def test_only_the_files_read_last_stay_open(kind: str) -> None:
+    """However many there are, in any order of reading; and the values stay right."""
+    name = "t" if kind == "events" else "data"
+    values = np.arange(300) if kind == "events" else np.arange(300 * 4).reshape(300, 2, 2)
+    parts = [_Opened(kind, {name: values[i * 3 : i * 3 + 3]}) for i in range(100)]
+    source = ConcatSource(parts)
+
+    def n_open() -> int:
+        return sum(getattr(part, "is_open", False) for part in parts)
+
+    assert n_open() <= MAX_OPEN
+    rng = np.random.default_rng(1)
+    for start in [*range(0, 290, 7), *rng.integers(0, 290, 60)]:
+        block = source.read(int(start), int(start) + 9)
+        np.testing.assert_array_equal(block.columns[name], values[start : start + 9])
+        assert n_open() <= MAX_OPEN
+    # Going back and forth between two of them opens neither again.
+    for part in parts:
+        part.is_closed = False
+    for start in (0, 60, 0, 60):
+        source.read(start, start + 1)
+    assert not parts[0].is_closed
+    assert not parts[20].is_closed
+    source.close()
+    assert n_open() == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list open files")
+@pytest.mark.parametrize("ending", ["npy", "tif"])
+def test_many_files_are_joined_with_few_open(ending: str, tmp_path: Path) -> None:
+    """Of real files too: not while they are opened, not while they are read."""
+    tifffile = pytest.importorskip("tifffile")
+    values = np.arange(60 * 2 * 5 * 4, dtype=np.uint16).reshape(60, 2, 5, 4)
+    paths = []
+    for number, part in enumerate(values):
+        paths.append(tmp_path / f"{number:03}.{ending}")
+        if ending == "npy":
+            np.save(paths[-1], part)
+        else:
+            tifffile.imwrite(paths[-1], part, photometric="minisblack", compression="zlib")
+    before = len(os.listdir("/proc/self/fd"))
+    (source,) = open_sources(paths, kind="stack")
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    np.testing.assert_array_equal(source.read(0, 120).columns["data"], values.reshape(120, 5, 4))
+    assert len(os.listdir("/proc/self/fd")) <= before + MAX_OPEN
+    np.testing.assert_array_equal(source.read(3, 9).columns["data"], values.reshape(120, 5, 4)[3:9])
+    source.close()
 
 
 def test_regular_parts_that_count_from_zero_go_on() -> None:
