@@ -133,12 +133,14 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
         self.shape = selection_shape(view.selection)
         self.dims = view.dims
         # What a[i] needs, looked up once: whole frames, each in a chunk of its own or with its
-        # neighbours, none missing. Views of parts of frames take the general way.
+        # neighbours, none missing. Views of parts of frames take the general way, and frames without
+        # values, which no chunk holds.
         spec = view.reader.spec
         self._read_chunk = view.reader.read_chunk
         self._frames_a_chunk = 0
         uncut = all(chunk >= size for chunk, size in zip(spec.chunks[1:], spec.shape[1:], strict=True))
-        if len(spec.shape) > 1 and uncut and view.holds_whole_frames and not view.missing:
+        has_values = all(spec.shape[1:])
+        if len(spec.shape) > 1 and has_values and uncut and view.holds_whole_frames and not view.missing:
             self._frames_a_chunk = spec.chunks[0]
             self._frame_axis = view.frames
             self._tail = (0,) * (len(spec.shape) - 1)

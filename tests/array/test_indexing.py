@@ -410,3 +410,12 @@ def test_closing_an_array_closes_its_reader() -> None:
 def test_every_axis_name_is_used() -> None:
     """The test's own names are those that the reader gives."""
     assert LazyArray(SealedReader(np.zeros((1, 1, 1, 1)), (1, 1, 1, 1))).dims == DIMS[:4]
+
+
+def test_frames_without_values_read_no_chunk() -> None:
+    """A frame of shape (0,) is there, and nothing is stored for it."""
+    reader = MemoryReader(np.zeros((3, 0)), (1, 1))
+    lazy = LazyArray(reader)
+    assert lazy[1].shape == (0,)
+    assert np.asarray(lazy[1:2]).shape == (1, 0)
+    assert reader.read == []
