@@ -242,11 +242,25 @@ class ChunkReader(Protocol):
 
 
 @runtime_checkable
-class FillingReader(ChunkReader, Protocol):
-    """A chunk reader that writes into arrays it is given, which saves a cache a copy."""
+class InPlaceReader(ChunkReader, Protocol):
+    """A chunk reader that decodes into memory it is given: no second copy of what a cache keeps."""
 
-    def fill_chunks(self, chunk_indices: Sequence[ChunkIndex], out: Sequence[NDArray[Any]]) -> None:
-        """`read_chunks` into C-contiguous arrays of each chunk's own shape; half-filled if it raises."""
+    def read_chunks_into(
+        self, chunk_indices: Sequence[ChunkIndex], memories: Sequence[memoryview]
+    ) -> list[NDArray[Any]]:
+        """As `read_chunks`, each chunk decoded into its own memory.
+
+        Parameters
+        ----------
+        memories
+            As many as chunks, writable, C-contiguous, at least `spec.chunk_nbytes` bytes each; what they
+            hold after an error is undefined.
+
+        Returns
+        -------
+        list of np.ndarray
+            Each begins where its memory does; a view of it where the chunk is cut at the array's end.
+        """
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ PACKAGE = ROOT / "lazystore"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("knots",),
-    ("chunks", "units", "clock"),
+    ("chunks", "units", "clock", "anonymous_memory"),
     ("schema", "telemetry"),
     ("geometry",),
     ("protocols",),

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from lazystore.cache.shelf import sealed
-from lazystore.cache.slots import ChunkMemory
-from lazystore.chunks import ChunkIndex, chunk_region
-from lazystore.protocols import ChunkReader, FillingReader
+from lazystore.cache.slots import Slot
+from lazystore.chunks import ChunkIndex
+from lazystore.protocols import ChunkReader
+
+type ReadInto = Callable[[Sequence[ChunkIndex], Sequence[memoryview]], list[NDArray[Any]]]
 
 
 def read_chunks(reader: ChunkReader, indices: Sequence[ChunkIndex]) -> dict[ChunkIndex, NDArray[Any]]:
     """Chunks as they are handed out, in memory of their own."""
-    read = [reader.read_chunk(indices[0])] if len(indices) == 1 else reader.read_chunks(indices)
-    return dict(zip(indices, map(sealed, read), strict=True))
+    return dict(zip(indices, map(sealed, _read(reader, indices)), strict=True))
 
 
 def read_into_slots(
-    reader: ChunkReader, indices: Sequence[ChunkIndex], memory: ChunkMemory, budget_bytes: int
+    reader: ChunkReader, indices: Sequence[ChunkIndex], slots: Sequence[Slot], reads_into: ReadInto | None
 ) -> dict[ChunkIndex, NDArray[Any]]:
-    """Chunks as they are handed out, in slots where they belong into one."""
-    if isinstance(reader, FillingReader):
-        spec, places = reader.spec, []
-        for index in indices:
-            region = chunk_region(index, spec.chunks, spec.shape)
-            shape = tuple(part.stop - part.start for part in region)
-            places.append(memory.place(shape, spec.dtype, budget_bytes))
-        placed = [place for place in places if place is not None]
-        if len(placed) == len(indices):
-            reader.fill_chunks(indices, [values for values, _ in placed])
-            return {index: stored for index, (_, stored) in zip(indices, placed, strict=True)}
-    read = [reader.read_chunk(indices[0])] if len(indices) == 1 else reader.read_chunks(indices)
-    stored = [memory.store(array, budget_bytes) for array in read]
-    return {
-        index: sealed(array) if kept is None else kept
-        for index, array, kept in zip(indices, read, stored, strict=True)
-    }
+    """Chunks as they are handed out, in slots where they belong into one; `slots` are as many.
+
+    `reads_into` is the reader's own way, where it decodes in place (`lazystore.protocols.InPlaceReader`).
+    """
+    if reads_into is not None:
+        views = reads_into(indices, [slot.memory for slot in slots])
+        return {index: slot.sealed(view) for index, slot, view in zip(indices, slots, views, strict=True)}
+    read: list[Any] = _read(reader, indices)
+    arrays: dict[ChunkIndex, NDArray[Any]] = {}
+    for place, (index, slot) in enumerate(zip(indices, slots, strict=True)):
+        # Each is let go as soon as it is copied: a batch shall not be in memory twice.
+        array, read[place] = read[place], None
+        kept = slot.copy_of(array)
+        arrays[index] = sealed(array) if kept is None else kept
+    return arrays
+
+
+def _read(reader: ChunkReader, indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
+    return [reader.read_chunk(indices[0])] if len(indices) == 1 else reader.read_chunks(indices)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lazystore.cache.memory import budget_from_environment, parse_bytes
 from lazystore.cache.shelf import Entry, Shelf, held_bytes
-from lazystore.cache.slots import ChunkMemory
+from lazystore.cache.slots import SlotBank
 from lazystore.chunks import ChunkIndex
 
 CACHE_VARIABLE = "LAZYSTORE_CACHE_BYTES"
@@ -42,6 +42,7 @@ class ChunkPool:
         self.shelves: dict[Hashable, Shelf] = {}
         self.resident_bytes = 0
         self.reserved_bytes = 0
+        self._bank = SlotBank(self)
         self._demands_waiting = 0
         # Keys of readers that were forgotten without being closed; a finalizer may run anywhere, even
         # while the lock is held, so it only leaves a note here.
@@ -62,6 +63,7 @@ class ChunkPool:
         with self.lock:
             self._limit_bytes = limit_bytes
             self._evict_for(0, None)
+            self._bank.trim()
             self.room.notify_all()
 
     def reserve(self, shelf: Shelf, nbytes: int, *, within_s: float | None = None) -> bool:
@@ -135,10 +137,12 @@ class ChunkPool:
             if within_s is not None and score <= within_s:
                 return False
             shelf = list(self.shelves.values())[number]
-            freed = shelf.drop(index)
+            entry = shelf.drop(index)
             shelf.evictions += 1
-            self.resident_bytes -= freed
-            over -= freed
+            self.resident_bytes -= entry.nbytes
+            over -= entry.nbytes
+            # Only now: its memory comes back, and stays for whoever the room is made for.
+            del entry
         return True
 
     # --- who uses what --------------------------------------------------------------------------
@@ -148,7 +152,7 @@ class ChunkPool:
         self._drop_forgotten()
         shelf = self.shelves.get(key)
         if shelf is None:
-            shelf = self.shelves[key] = Shelf(n_chunks, ChunkMemory(chunk_nbytes))
+            shelf = self.shelves[key] = Shelf(n_chunks, self._bank.open(chunk_nbytes))
         shelf.users += 1
         return shelf
 
@@ -170,6 +174,7 @@ class ChunkPool:
     def _leave(self, key: Hashable, shelf: Shelf) -> None:
         shelf.users -= 1
         if shelf.users <= 0:
+            self._bank.close(shelf.memory)
             self.resident_bytes -= shelf.clear()
             if self.shelves.get(key) is shelf:
                 del self.shelves[key]

@@ -20,12 +20,14 @@ from lazystore.cache.prefetch import Job, Plan, Prefetcher, shared_prefetcher
 from lazystore.cache.shelf import Entry, Load, Shelf, sealed
 from lazystore.cache.telemetry import CacheInfo
 from lazystore.chunks import ChunkIndex, grid_shape
-from lazystore.protocols import ChunkReader, GroupedReader, PrefetchPolicy
+from lazystore.protocols import ChunkReader, GroupedReader, InPlaceReader, PrefetchPolicy
 from lazystore.schema import ArraySpec
 from lazystore.telemetry import logger
 
 # One group of a batch reserves its room at once, so it must leave room for others.
 GROUP_SHARE_OF_BUDGET = 4
+# What a reader does not decode in place lies beside the budget until it is copied.
+COPIED_GROUP_SHARE_OF_BUDGET = 16
 # A read slower than this pays for a round trip, which neighbours of a prefetch then share.
 SLOW_READ_S = 0.005
 MAX_SHARED_READ = 8
@@ -90,6 +92,7 @@ class CachedReader:
     ) -> None:
         spec = reader.spec
         self.reader = reader
+        self._reads_into = reader.read_chunks_into if isinstance(reader, InPlaceReader) else None
         self.key: Hashable = key if key is not None else f"unshared-{next(_numbers)}"
         self.policy = policy
         self._shares = key is not None
@@ -131,7 +134,8 @@ class CachedReader:
 
     def read_chunks(self, chunk_indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:
         """Several chunks; those that are missing are read together, a bounded part of the budget at once."""
-        group = max(1, self._pool.limit_bytes // GROUP_SHARE_OF_BUDGET // max(1, self._chunk_nbytes))
+        share = GROUP_SHARE_OF_BUDGET if self._reads_into is not None else COPIED_GROUP_SHARE_OF_BUDGET
+        group = max(1, self._pool.limit_bytes // share // max(1, self._chunk_nbytes))
         # `batched` makes room for a whole group at once: for chunks of a few bytes that is gigabytes.
         group = min(group, max(1, len(chunk_indices)))
         found: list[NDArray[Any]] = []
@@ -266,13 +270,13 @@ class CachedReader:
         error: Exception | None = None
         is_watched = is_prefetch
         try:
-            if not is_prefetch:
-                with pool.lock:
-                    is_reserved = pool.reserve(shelf, nbytes)
+            with pool.lock:
+                is_reserved = is_prefetch or pool.reserve(shelf, nbytes)
+                # What will not be kept is not worth a slot.
+                slots = shelf.memory.borrow(len(indices)) if is_reserved else []
             started = monotonic()
-            # What will not be kept is not worth a slot.
-            if is_reserved:
-                arrays = read_into_slots(self.reader, indices, shelf.memory, pool.limit_bytes)
+            if is_reserved and shelf.memory.add(slots, len(indices)):
+                arrays = read_into_slots(self.reader, indices, slots, self._reads_into)
             else:
                 arrays = read_chunks(self.reader, indices)
             is_watched |= self._holds_several and monotonic() - started > SLOW_READ_S

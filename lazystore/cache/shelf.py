@@ -102,12 +102,12 @@ class Shelf:
             self._oldest = [(entry.used, index) for index, entry in self.entries.items()]
             heapq.heapify(self._oldest)
 
-    def drop(self, index: ChunkIndex) -> int:
-        """Let go of a chunk; the bytes that this frees."""
+    def drop(self, index: ChunkIndex) -> Entry:
+        """Take a chunk from the shelf."""
         entry = self.entries.pop(index)
         self.nbytes -= entry.nbytes
         del self._sorted[bisect_left(self._sorted, index)]
-        return entry.nbytes
+        return entry
 
     def clear(self) -> int:
         """Let go of everything; the bytes that this frees."""

@@ -2,21 +2,20 @@
 
 Chunks come and go by the thousand, allocated in one thread and freed in another. A general allocator
 keeps an arena for each thread and cannot give back what lies between chunks that live: with eight
-threads the process grew to 2.5 times the budget. Here a chunk is copied (20 µs for 300 kB) into a slot
-of anonymous memory, and the slot is used again when the last array over it is gone, no sooner: whoever
-still looks at an evicted chunk keeps its values.
+threads the process grew to 2.5 times the budget. Here a chunk is decoded (or copied, 20 µs for 300 kB)
+into a slot of anonymous memory, and the slot is used again when the last array over it is gone, no
+sooner: whoever still looks at an evicted chunk keeps its values.
 """
 
 from __future__ import annotations
 
-import math
-import mmap
-from collections import deque
-from typing import Any
+from collections import Counter, deque
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.anonymous_memory import anonymous_memory
 from lazystore.chunks import ceil_div
 
 # Below a page the allocator's small bins do well.
@@ -25,95 +24,195 @@ MIN_SLOT_BYTES = 4096
 # where the budget is large or the chunks are small.
 MAX_MAPPINGS = 8192
 MIN_MAPPING_BYTES = 128 * 1024
-# Free slots that are kept for the next chunks, as a part of the budget; the rest goes back to the system.
+# Free slots beyond the room that the budget leaves, as a part of the budget; the rest goes back to the
+# system. Slots that one thread gave back and another is about to take must not be made anew.
 FREE_SHARE_OF_BUDGET = 64
+
+
+class Budget(Protocol):
+    """What a pool may hold, and what it holds; read without its lock."""
+
+    resident_bytes: int
+    reserved_bytes: int
+
+    @property
+    def limit_bytes(self) -> int:
+        """The budget in bytes."""
+
+
+class SlotBank:
+    """The slots of all arrays of a pool.
+
+    Notes
+    -----
+    Slots come back in whichever thread drops the last array over them, also in the middle of anything
+    that the garbage collector interrupts. So nothing here takes a lock; what is done by two threads at
+    once is done twice, or left for the next time.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        # Replaced and never changed, so that it may be gone through at any time.
+        self._memories: tuple[ChunkMemory, ...] = ()
+
+    def open(self, chunk_nbytes: int) -> ChunkMemory:
+        """Slots for the chunks of one more array; the pool's lock held."""
+        memory = ChunkMemory(chunk_nbytes, self)
+        self._memories = (*self._memories, memory)
+        return memory
+
+    def close(self, memory: ChunkMemory) -> None:
+        """Give an array's free slots back to the system, and later those that are lent; lock held."""
+        self._memories = tuple(other for other in self._memories if other is not memory)
+        memory.close()
+
+    @property
+    def limit_bytes(self) -> int:
+        """The pool's budget."""
+        return self._budget.limit_bytes
+
+    @property
+    def slack_bytes(self) -> int:
+        """What free slots may take beyond the budget."""
+        return max(self._budget.limit_bytes // FREE_SHARE_OF_BUDGET, MIN_MAPPING_BYTES)
+
+    @property
+    def excess_bytes(self) -> int:
+        """What free slots take beyond the room that chunks leave, and beyond the slack."""
+        budget = self._budget
+        room = max(0, budget.limit_bytes - budget.resident_bytes - budget.reserved_bytes)
+        return sum(memory.free_bytes for memory in self._memories) - room - self.slack_bytes
+
+    def trim(self) -> None:
+        """Give back to the system what is too much, of whichever array."""
+        for memory in self._memories:
+            if (excess := self.excess_bytes) <= 0:
+                return
+            memory.trim(excess)
 
 
 class Slot:
     """A place for one chunk, on loan. Arrays over it hold it; with the last of them it returns."""
 
-    __slots__ = ("_free", "_most_free", "memory")
+    __slots__ = ("_home", "memory")
 
-    def __init__(self, memory: memoryview, free: deque[memoryview], most_free: int) -> None:
+    def __init__(self, memory: memoryview, home: ChunkMemory) -> None:
         self.memory = memory
-        self._free = free
-        self._most_free = most_free
+        self._home = home
 
     def __buffer__(self, flags: int) -> memoryview:
         # Read-only for arrays: their owner cannot be talked into making them writable.
         return self.memory.toreadonly()
 
     def __del__(self) -> None:
-        # Runs in whichever thread drops the last array, so it takes no lock: appending is atomic.
-        if len(self._free) < self._most_free:
-            self._free.append(self.memory)
+        self._home.take_back(self.memory)
+
+    def sealed(self, view: NDArray[Any]) -> NDArray[Any]:
+        """The read-only array in place of a view that begins where the slot's memory does."""
+        return np.ndarray(view.shape, view.dtype, self, strides=view.strides)
+
+    def copy_of(self, chunk: NDArray[Any]) -> NDArray[Any] | None:
+        """A read-only copy of a chunk; None where it does not belong into a slot.
+
+        Small chunks, values that are Python objects, and chunks larger than declared do not.
+        """
+        if not MIN_SLOT_BYTES <= chunk.nbytes <= self.memory.nbytes or chunk.dtype.hasobject:
+            return None
+        values: NDArray[Any] = np.ndarray(chunk.shape, chunk.dtype, self.memory)
+        np.copyto(values, chunk)
+        return self.sealed(values)
 
 
 class ChunkMemory:
     """Slots for the chunks of one array, `chunk_nbytes` each."""
 
-    __slots__ = ("_free", "chunk_nbytes")
+    __slots__ = ("_bank", "_free", "_is_open", "_n_back", "chunk_nbytes")
 
-    def __init__(self, chunk_nbytes: int) -> None:
+    def __init__(self, chunk_nbytes: int, bank: SlotBank) -> None:
         self.chunk_nbytes = chunk_nbytes
+        self._bank = bank
         self._free: deque[memoryview] = deque()
+        self._is_open = True
+        # Came back since the last trim. Counted without a lock, it only sets the pace of trimming.
+        self._n_back = 0
 
-    def store(self, chunk: NDArray[Any], budget_bytes: int) -> NDArray[Any] | None:
-        """A read-only copy of a chunk in a slot; None where it does not belong into one.
+    @property
+    def free_bytes(self) -> int:
+        """Bytes of slots that nobody uses."""
+        return len(self._free) * self.chunk_nbytes
 
-        Small chunks, values that are Python objects, and chunks larger than declared do not. The
-        budget decides how many slots share a mapping, and how many free ones are kept.
+    def borrow(self, n_slots: int) -> list[Slot]:
+        """As many free slots as there are, at most `n_slots`; makes none."""
+        found: list[Slot] = []
+        while len(found) < n_slots:
+            try:
+                found.append(Slot(self._free.pop(), self))
+            except IndexError:
+                break
+        return found
+
+    def add(self, slots: list[Slot], n_slots: int) -> bool:
+        """Make new slots until there are `n_slots`; blocks for the system, 0.18 ms for half a megabyte.
+
+        Returns
+        -------
+        bool
+            False where chunks of this size are no matter for slots, or the system has no more memory or
+            no more mappings: numpy's own allocation then tells.
         """
-        placed = self.place(chunk.shape, chunk.dtype, budget_bytes)
-        if placed is None:
-            return None
-        values, stored = placed
-        np.copyto(values, chunk)
-        return stored
-
-    def place(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], budget_bytes: int
-    ) -> tuple[NDArray[Any], NDArray[Any]] | None:
-        """A slot twice: to be filled, and read-only as it is handed out once it is; None as in `store`.
-
-        Whoever fills it lets go of the first array then: it does not keep the slot on loan.
-        """
-        nbytes = dtype.itemsize * math.prod(shape)
-        if not MIN_SLOT_BYTES <= nbytes <= self.chunk_nbytes or dtype.hasobject:
-            return None
-        n_together = ceil_div(max(budget_bytes // MAX_MAPPINGS, MIN_MAPPING_BYTES), self.chunk_nbytes)
-        memory = self._take(n_together)
-        if memory is None:
-            return None
-        most_free = max(2 * n_together, budget_bytes // FREE_SHARE_OF_BUDGET // self.chunk_nbytes)
-        stored: NDArray[Any] = np.ndarray(shape, dtype, Slot(memory, self._free, most_free))
-        return np.ndarray(shape, dtype, memory), stored
-
-    def _take(self, n_together: int) -> memoryview | None:
-        try:
-            return self._free.pop()
-        except IndexError:
-            pass
-        try:
-            whole = memoryview(_anonymous(self.chunk_nbytes * n_together))
-        except (OSError, ValueError):  # out of mappings, or of memory: numpy's own allocation tells
-            return None
-        first, *others = (
-            whole[i * self.chunk_nbytes : (i + 1) * self.chunk_nbytes] for i in range(n_together)
+        if self.chunk_nbytes < MIN_SLOT_BYTES:
+            return False
+        if len(slots) < n_slots:
+            # The budget may have moved here from another array, whose free slots then are too much.
+            self._bank.trim()
+        n_together = ceil_div(
+            max(self._bank.limit_bytes // MAX_MAPPINGS, MIN_MAPPING_BYTES), self.chunk_nbytes
         )
-        self._free.extend(others)
-        return first
+        while len(slots) < n_slots:
+            try:
+                whole = memoryview(anonymous_memory(self.chunk_nbytes * n_together, is_used_whole=True))
+            except (OSError, ValueError):
+                return False
+            self._free.extend(
+                whole[i * self.chunk_nbytes : (i + 1) * self.chunk_nbytes] for i in range(n_together)
+            )
+            slots += self.borrow(n_slots - len(slots))
+        return True
 
+    def take_back(self, memory: memoryview) -> None:
+        """A slot's last array is gone."""
+        if not self._is_open:
+            return
+        self._free.append(memory)
+        self._n_back += 1
+        if self._n_back * self.chunk_nbytes >= self._bank.slack_bytes and self._bank.excess_bytes > 0:
+            self.trim(self._bank.excess_bytes)
 
-def _anonymous(nbytes: int) -> mmap.mmap:
-    """Memory of one's own.
+    def trim(self, nbytes: int) -> None:
+        """Give back mappings that nobody uses at all, `nbytes` if there are so many."""
+        if not self._n_back:
+            return  # it was tried, and since then nothing was let go
+        self._n_back = 0
+        free: list[memoryview] = []
+        while True:
+            try:
+                free.append(self._free.pop())
+            except IndexError:
+                break
+        n_free = Counter(id(memory.obj) for memory in free)
+        kept = []
+        for memory in free:
+            mapping: Any = memory.obj
+            if nbytes > 0 and n_free[id(mapping)] * self.chunk_nbytes == len(mapping):
+                # All slots of a mapping come by here, or none.
+                nbytes -= len(mapping)
+                n_free[id(mapping)] = -1
+            if n_free[id(mapping)] >= 0:
+                kept.append(memory)
+        # The one that came back last is taken first, while the processor's cache may still know it.
+        self._free.extend(reversed(kept))
 
-    Python's default would be shared with children of fork, who then would write their chunks over
-    the parent's.
-    """
-    if hasattr(mmap, "MAP_PRIVATE"):
-        # All pages in one go, where the system can: half a megabyte of them one by one costs 0.30 ms
-        # at the first copy, together 0.18 ms.
-        populate = getattr(mmap, "MAP_POPULATE", 0)
-        return mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | populate)
-    return mmap.mmap(-1, nbytes)
+    def close(self) -> None:
+        """Give back every free slot, and from now on each that comes back."""
+        self._is_open = False
+        self._free.clear()

@@ -145,6 +145,18 @@ class EncodedVideoReader:
             chunk.flags.writeable = False
         return [chunks[index] for index in chunk_indices]
 
+    def read_chunks_into(
+        self, chunk_indices: Sequence[ChunkIndex], memories: Sequence[memoryview]
+    ) -> list[NDArray[Any]]:
+        """The same into memory of the caller's: see `lazystore.protocols.InPlaceReader`."""
+        spec = self._spec
+        out: list[NDArray[Any]] = []
+        for index, memory in zip(chunk_indices, memories, strict=True):
+            start, stop = self._frames_of(index)
+            out.append(np.ndarray((stop - start, *spec.shape[1:]), spec.dtype, memory))
+        self.fill_chunks(chunk_indices, out)
+        return out
+
     def fill_chunks(self, chunk_indices: Sequence[ChunkIndex], out: Sequence[NDArray[Any]]) -> None:
         """The same into arrays of the chunks' shapes; what they hold is undefined after an error."""
         parts = sorted(

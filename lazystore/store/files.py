@@ -13,6 +13,9 @@ import weakref
 from collections import OrderedDict
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lazystore.errors import StoreError
 
 type Identity = tuple[int, int, int, int]
@@ -74,6 +77,18 @@ class OpenFile:
         # A signal or a network share may cut a read short before the file's end.
         rest = _joined(lambda size, at: pread(self.handle, size, at), offset + len(data), length - len(data))
         return data + rest
+
+    def read_into(self, offset: int, buffer: NDArray[np.uint8]) -> int:
+        """Fill a buffer from `offset` on; how many bytes there were before the file's end."""
+        preadv = getattr(os, "preadv", None)
+        if preadv is None:
+            data = self.read_range(offset, buffer.size)
+            buffer[: len(data)] = np.frombuffer(data, np.uint8)
+            return len(data)
+        done = 0
+        while done < buffer.size and (count := preadv(self.handle, [buffer[done:]], offset + done)):
+            done += count
+        return done
 
     def read_tail(self, length: int) -> bytes:
         """The last `length` bytes; fewer where the file is shorter."""

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,8 @@ from lazystore.schema import (
 )
 from lazystore.store.files import LocalFiles
 from lazystore.store.location import Location
+from lazystore.store.shard_files import Payload, RemoteFiles, ShardFile, bytes_of
 from lazystore.store.shard_index import ENTRY_BYTES, IndexCache, Run, ShardIndex, Want, parse_index, runs_of
-
-type Payload = bytes | NDArray[np.uint8]
 
 BLOSC_OVERHEAD_BYTES = 16
 # A message followed by its own little-endian crc32c always has this crc32c: one pass over the bytes
@@ -66,60 +65,6 @@ class ReadCounters:
     bytes: int = 0
     index_reads: int = 0
     requests: int = 0
-
-
-class ShardFile(Protocol):
-    """One key, ready to be read in parts."""
-
-    @property
-    def size(self) -> int | None:
-        """Bytes, where that is known without asking."""
-
-    @property
-    def identity(self) -> Any:
-        """Equal as long as it is the same file; None where that is not known."""
-
-    def read_range(self, offset: int, length: int) -> bytes:
-        """Bytes [offset, offset + length); fewer where the file ends."""
-
-    def read_tail(self, length: int) -> bytes:
-        """The last bytes."""
-
-
-class _RemoteFile:
-    """A key of a location that keeps no files open."""
-
-    __slots__ = ("_key", "_location")
-    size = None
-    identity = None
-
-    def __init__(self, location: Location, key: str) -> None:
-        self._location, self._key = location, key
-
-    def read_range(self, offset: int, length: int) -> bytes:
-        return self._location.read_range(self._key, offset, length)
-
-    def read_tail(self, length: int) -> bytes:
-        return self._location.read_tail(self._key, length)
-
-
-class _RemoteFiles:
-    """`LocalFiles` where there is nothing to keep open."""
-
-    def __init__(self, location: Location) -> None:
-        self._location = location
-
-    def acquire(self, key: str) -> ShardFile:
-        return _RemoteFile(self._location, key)
-
-    def release(self, file: Any) -> None:
-        pass
-
-    def forget(self, key: str) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
 
 
 def max_payload_bytes(spec: ArraySpec) -> int:
@@ -186,9 +131,11 @@ class ChunkPayloads:
         self._max_payload = max_payload_bytes(spec)
         self._attempts: int = getattr(location, "reread_attempts", 1)
         local = hasattr(location, "open_guarded")
-        self._files: Any = LocalFiles(location) if local else _RemoteFiles(location)  # type: ignore[arg-type]  # just asked
+        self._files: Any = LocalFiles(location) if local else RemoteFiles(location)  # type: ignore[arg-type]  # just asked
         self._gap_bytes = LOCAL_GAP_BYTES if local else REMOTE_GAP_BYTES
         self._run_bytes = LOCAL_RUN_BYTES if local else REMOTE_RUN_BYTES
+        # What a buffer for `get` and `iter_many` must hold; 0 where they read into none.
+        self.buffer_bytes = max(self._max_payload, LOCAL_RUN_BYTES) if local and spec.shards else 0
         self._indexes = IndexCache(max_index_bytes)
         self._counts = [0, 0, 0, 0]
         self._renew_locks()
@@ -241,8 +188,13 @@ class ChunkPayloads:
                 number = number * count + inner
         return tuple(file_index), number
 
-    def get(self, chunk_index: ChunkIndex) -> bytes:
+    def get(self, chunk_index: ChunkIndex, buffer: NDArray[np.uint8] | None = None) -> Payload:
         """One chunk's bytes, its verified 4-byte checksum still at the end.
+
+        Parameters
+        ----------
+        buffer
+            Of `buffer_bytes`, where these are not 0: the answer is then a part of it.
 
         Raises
         ------
@@ -253,16 +205,22 @@ class ChunkPayloads:
         IndexError
             If there is no such chunk.
         """
-        return self._with_file(*self._locate(chunk_index), chunk_index, self._read_one)
+        return self._with_file(*self._locate(chunk_index), chunk_index, self._read_one, buffer)
 
     def _read_one(
-        self, file: ShardFile, file_index: ChunkIndex, number: int, chunk_index: ChunkIndex
-    ) -> bytes:
+        self,
+        file: ShardFile,
+        file_index: ChunkIndex,
+        number: int,
+        chunk_index: ChunkIndex,
+        buffer: NDArray[np.uint8] | None,
+    ) -> Payload:
+        data: Payload
         if self._spec.shards is None:
             data = self._whole(file, chunk_index)
         else:
             offset, length = self._extent(self._index(file, file_index), number, chunk_index)
-            data = file.read_range(offset, length)
+            data = bytes_of(file, offset, length, buffer)
             if len(data) != length:
                 raise self._cut_short(len(data), length, chunk_index)
         if self._crc32c(data) != CRC32C_RESIDUE:
@@ -276,23 +234,26 @@ class ChunkPayloads:
             counts[3] += 1
         return data
 
-    def _check_place(self, data: bytes, chunk_index: ChunkIndex) -> None:
+    def _check_place(self, data: Payload, chunk_index: ChunkIndex) -> None:
         """Refuse sound bytes that belong to another chunk."""
         number = 0
         for index, size in zip(chunk_index, self._grid, strict=True):
             number = number * size + index
-        found = int.from_bytes(data[-CRC32C_BYTES:], "little")
+        found = int.from_bytes(bytes(data[-CRC32C_BYTES:]), "little")
         if self._checksums is not None and found != self._checksums[number]:
             raise DamagedStoreError(
                 f"{self.describe(chunk_index)}: these are the bytes of another chunk, or of an older one; "
                 "run `lazystore verify`"
             )
 
-    def iter_many(self, chunk_indices: Sequence[ChunkIndex]) -> Iterator[tuple[int, Payload]]:
+    def iter_many(
+        self, chunk_indices: Sequence[ChunkIndex], buffer: NDArray[np.uint8] | None = None
+    ) -> Iterator[tuple[int, Payload]]:
         """Several chunks' bytes, each with its place in the list, as their reads return.
 
         Neighbours in a shard share a read. One read at a time is held, so that a caller who decodes
-        as they come finds the bytes still in the processor's cache.
+        as they come finds the bytes still in the processor's cache; in a `buffer`, as for `get`, they
+        last no longer than until the next are asked for.
         """
         by_file: dict[ChunkIndex, list[tuple[int, int]]] = {}
         for place, chunk_index in enumerate(chunk_indices):
@@ -301,12 +262,16 @@ class ChunkPayloads:
         for file_index, members in by_file.items():
             if self._spec.shards is None or len(members) == 1:
                 for place, _ in members:
-                    yield place, self.get(chunk_indices[place])
+                    yield place, self.get(chunk_indices[place], buffer)
             else:
-                yield from self._iter_neighbours(chunk_indices, file_index, members)
+                yield from self._iter_neighbours(chunk_indices, file_index, members, buffer)
 
     def _iter_neighbours(
-        self, chunk_indices: Sequence[ChunkIndex], file_index: ChunkIndex, members: list[tuple[int, int]]
+        self,
+        chunk_indices: Sequence[ChunkIndex],
+        file_index: ChunkIndex,
+        members: list[tuple[int, int]],
+        buffer: NDArray[np.uint8] | None,
     ) -> Iterator[tuple[int, Payload]]:
         def plan(file: ShardFile, *_: Any) -> list[Run]:
             index = self._index(file, file_index)
@@ -315,10 +280,8 @@ class ChunkPayloads:
             ]
             return list(runs_of(wants, self._gap_bytes, self._run_bytes))
 
-        def read(
-            file: ShardFile, _: ChunkIndex, run_number: int, __: ChunkIndex
-        ) -> list[tuple[int, Payload]]:
-            return self._read_run(file, runs[run_number], chunk_indices)
+        def read(file: ShardFile, _: ChunkIndex, run_number: int, *__: Any) -> list[tuple[int, Payload]]:
+            return self._read_run(file, runs[run_number], chunk_indices, buffer)
 
         first = chunk_indices[members[0][0]]
         runs = self._with_file(file_index, 0, first, plan)
@@ -326,12 +289,17 @@ class ChunkPayloads:
             yield from self._with_file(file_index, run_number, first, read)
 
     def _read_run(
-        self, file: ShardFile, run: Run, chunk_indices: Sequence[ChunkIndex]
+        self,
+        file: ShardFile,
+        run: Run,
+        chunk_indices: Sequence[ChunkIndex],
+        buffer: NDArray[np.uint8] | None,
     ) -> list[tuple[int, Payload]]:
-        data = file.read_range(run.offset, run.length)
+        data = bytes_of(file, run.offset, run.length, buffer)
         pieces: list[tuple[int, Payload]] = []
         # Views, not copies: each is decoded and let go.
-        whole = np.frombuffer(data, np.uint8) if len(run.wants) > 1 else data
+        is_shared = len(run.wants) > 1 and isinstance(data, bytes)
+        whole: Payload = np.frombuffer(data, np.uint8) if is_shared else data
         for want in run.wants:
             start = want.offset - run.offset
             piece = whole[start : start + want.length] if len(run.wants) > 1 else data
@@ -351,7 +319,8 @@ class ChunkPayloads:
         file_index: ChunkIndex,
         number: int,
         chunk_index: ChunkIndex,
-        read: Callable[[ShardFile, ChunkIndex, int, ChunkIndex], T],
+        read: Callable[[ShardFile, ChunkIndex, int, ChunkIndex, NDArray[np.uint8] | None], T],
+        buffer: NDArray[np.uint8] | None = None,
     ) -> T:
         """What `read` makes of an open file; tried again where the fault may pass."""
         key = self._key(file_index)
@@ -360,7 +329,7 @@ class ChunkPayloads:
             try:
                 file = self._files.acquire(key)
                 try:
-                    return read(file, file_index, number, chunk_index)
+                    return read(file, file_index, number, chunk_index, buffer)
                 finally:
                     self._files.release(file)
             except DamagedStoreError:

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lazystore.chunks import ChunkIndex, chunk_region, grid_shape
 from lazystore.errors import LazystoreError
-from lazystore.protocols import ChunkReader
+from lazystore.protocols import ChunkReader, InPlaceReader
+from lazystore.schema import ArraySpec
 from lazystore.testing.contract import ContractError, require, same_values
 
 
@@ -73,14 +74,38 @@ def check_chunk_reader(
         twice = [chunk_index for chunk_index in chosen for _ in range(2)]
         check(twice, reader.read_chunks(twice), "twice in one call")
         require(reader.read_chunks([]) == [], "reading no chunks gives something")
+        if isinstance(reader, InPlaceReader):
+            check(chosen, reader.read_chunks_into(chosen, _memories(spec, len(chosen))), "in place")
+            check(twice, reader.read_chunks_into(twice, _memories(spec, len(twice))), "twice in place")
+            _check_in_place(reader, chosen)
         with concurrent.futures.ThreadPoolExecutor(threads, "lazystore-contract") as pool:
             check(twice, pool.map(reader.read_chunk, twice), f"from {threads} threads")
+            if isinstance(reader, InPlaceReader):
+                placed = pool.map(lambda i: reader.read_chunks_into([i], _memories(spec, 1))[0], twice)
+                check(twice, placed, f"in place from {threads} threads")
         if chosen:
             _check_chunks_are_safe(reader, chosen[0])
         _check_outside(reader, grid_shape(spec.shape, spec.chunks))
         reader.close()
         reader.close()  # idempotent
         check(chosen, map(reader.read_chunk, chosen), "after close")
+
+
+def _memories(spec: ArraySpec, count: int) -> list[memoryview]:
+    """Memory for chunks that is full of something else."""
+    return [memoryview(bytearray(b"\xa5" * spec.chunk_nbytes)) for _ in range(count)]
+
+
+def _check_in_place(reader: InPlaceReader, chosen: Sequence[ChunkIndex]) -> None:
+    """What is decoded into a caller's memory begins where that does, and lies nowhere else."""
+    for chunk_index in chosen[:3]:
+        memory = _memories(reader.spec, 1)[0]
+        (chunk,) = reader.read_chunks_into([chunk_index], [memory])
+        whole = np.frombuffer(memory, np.uint8)
+        require(
+            chunk.__array_interface__["data"][0] == whole.__array_interface__["data"][0],
+            f"chunk {chunk_index} was not decoded into the memory that was given for it",
+        )
 
 
 def _check_chunks_are_safe(reader: ChunkReader, chunk_index: ChunkIndex) -> None:

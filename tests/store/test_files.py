@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lazystore.errors import DamagedStoreError, HostileStoreError, StoreError
@@ -51,6 +52,30 @@ def test_ranges_and_tails(tmp_path: Path) -> None:
     assert file.read_tail(700) == content(0)
     files.release(file)
     files.release(other)
+    files.close()
+
+
+@pytest.mark.parametrize("has_preadv", [True, False])
+def test_a_buffer_is_filled_as_far_as_the_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_preadv: bool
+) -> None:
+    """Also where the system answers in small parts, and where it cannot read into memory at all."""
+    real = getattr(os, "preadv", None)
+    if not has_preadv:
+        monkeypatch.delattr(os, "preadv", raising=False)
+    elif real is None:
+        pytest.skip("no preadv on this system")
+    else:
+        monkeypatch.setattr(os, "preadv", lambda handle, parts, at: real(handle, [parts[0][:7]], at))
+    files = LocalFiles(make_files(tmp_path, 2))
+    file = files.acquire("f1")
+    buffer = np.full(50, 255, np.uint8)
+    assert file.read_into(3, buffer[:20]) == 20
+    assert bytes(buffer) == content(1)[3:23] + b"\xff" * 30
+    assert file.read_into(190, buffer) == 10
+    assert bytes(buffer[:10]) == content(1)[190:]
+    assert file.read_into(500, buffer) == 0
+    files.release(file)
     files.close()
 
 
