@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import struct
 import xml.etree.ElementTree as ElementTree
 from array import array
@@ -14,8 +13,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.errors import MissingExtraError, SourceError
+from lazystore.errors import SourceError
 from lazystore.sources.events_flatbuffers import FlatTable
+from lazystore.sources.inflating import unlz4, unzstd
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 4 << 20
@@ -220,48 +220,9 @@ class PacketReader:
 
 
 def _decompressor(compression: str) -> Any:
-    return {"none": bytes, "lz4": _unlz4, "zstd": _unzstd}[compression]
-
-
-def _unlz4(stored: bytes) -> bytes:
-    stream = _first_module("lz4.frame").LZ4FrameDecompressor()
-    try:
-        # Bounded: a small packet can stand for gigabytes. In steps, because a step's whole memory is
-        # allocated in advance, and 256 MB of it cost more than the decoding.
-        data: bytes = stream.decompress(stored, max_length=8 * len(stored) + 4096)
-        while not stream.eof and not stream.needs_input and len(data) < MAX_PACKET_BYTES:
-            more = stream.decompress(b"", max_length=MAX_PACKET_BYTES - len(data))
-            if not more:
-                break
-            data += more
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
-    if not stream.eof:
-        raise ValueError(f"an LZ4 frame that is cut off or over {MAX_PACKET_BYTES} bytes")
-    return data
-
-
-def _unzstd(stored: bytes) -> bytes:
-    # In the standard library from Python 3.14 on; the same module before that comes with rosbags.
-    zstd = _first_module("compression.zstd", "backports.zstd")
-    stream = zstd.ZstdDecompressor()
-    try:
-        data: bytes = stream.decompress(stored, max_length=MAX_PACKET_BYTES)
-    except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
-    if not stream.eof:
-        raise ValueError(f"a zstd frame that is cut off or over {MAX_PACKET_BYTES} bytes")
-    return data
-
-
-def _first_module(*names: str) -> Any:
-    """The first of some modules that is installed."""
-    for name in names:
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    raise MissingExtraError(
-        f"this AEDAT4 recording is compressed, which needs {names[-1].removesuffix('.frame')!r}; "
-        'pip install "lazystore[events]"'
-    )
+    # The limit is looked up at each call.
+    return {
+        "none": bytes,
+        "lz4": lambda stored: unlz4(stored, MAX_PACKET_BYTES),
+        "zstd": lambda stored: unzstd(stored, MAX_PACKET_BYTES),
+    }[compression]

@@ -18,6 +18,7 @@ from lazystore.protocols import Recognition, Source
 from lazystore.sources.events_blocks import CheckpointedEvents, DecodedBlock
 from lazystore.sources.events_columns import EventColumns
 from lazystore.sources.events_info import SENSOR_OPTION, RecordingFacts
+from lazystore.sources.events_ros_bounds import bound_chunks, bound_mcap, inflate_message
 from lazystore.sources.events_ros_messages import EVENT_ARRAYS, EventMessage, parse_cdr, parse_ros1
 
 ROS1_MAGIC = b"#ROSBAG V2.0\n"
@@ -44,7 +45,9 @@ def _open_bag(path: Path) -> Any:
 
     try:
         bag: Any = rosbag1.Reader(path) if _is_ros1(path) else rosbag2.Reader(path)
+        bound_mcap()
         bag.open()
+        bound_chunks(bag)
     except Exception as error:  # Whatever a library raises for a damaged container.
         raise SourceError(
             f"{path.name!r} cannot be opened as a ROS bag ({' '.join(str(error).split())[:200]}); "
@@ -175,7 +178,7 @@ class RosDecoder:
         self._time = time
         self._count += 1
         try:
-            return self._parse(bytes(data))
+            return self._parse(inflate_message(self._bag, bytes(data)))
         except ValueError:
             self._damaged += 1
             return EventMessage(0, 0, np.empty(0, [(name, "u4") for name in ("x", "y", "sec", "nsec", "p")]))

@@ -207,12 +207,15 @@ def write_ros1(
                 writer.write(link, time, store.serialize_ros1(message, "dvs_msgs/msg/EventArray"))
 
 
-def write_ros2(path: Path, events: Events, storage: str = "MCAP") -> None:
-    """A folder of ROS 2."""
-    from rosbags.rosbag2 import StoragePlugin, Writer
+def write_ros2(path: Path, events: Events, storage: str = "MCAP", compression: str = "NONE") -> None:
+    """A folder of ROS 2; `compression` is NONE, MESSAGE, FILE or STORAGE."""
+    from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
     store = ros_types(2)
-    with Writer(path, version=9, storage_plugin=StoragePlugin[storage]) as writer:
+    writer = Writer(path, version=9, storage_plugin=StoragePlugin[storage])
+    if compression != "NONE":
+        writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
+    with writer:
         link = writer.add_connection("/dvs/events", "dvs_msgs/msg/EventArray", typestore=store)
         for time, message in ros_messages(store, 2, events):
             writer.write(link, time, store.serialize_cdr(message, "dvs_msgs/msg/EventArray"))

@@ -14,7 +14,7 @@ import pytest
 
 from lazystore.errors import MissingExtraError, SourceChangedError, SourceError
 from lazystore.protocols import Source
-from lazystore.sources import events_aedat4_file
+from lazystore.sources import events_aedat4_file, inflating
 from lazystore.sources.events_aedat4 import AEDAT4
 from lazystore.testing import check_source
 from tests.sources.event_containers import (
@@ -246,7 +246,7 @@ def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def nothing(name: str) -> Any:
         raise ModuleNotFoundError(name=name)
 
-    monkeypatch.setattr(events_aedat4_file.importlib, "import_module", nothing)
+    monkeypatch.setattr(inflating.importlib, "import_module", nothing)
     with pytest.raises(MissingExtraError, match=r"needs 'lz4'; pip install \"lazystore\[events\]\""):
         AEDAT4.open(path, {})
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lazystore.errors import SourceError
 from lazystore.protocols import Source
-from lazystore.sources import events_blocks
+from lazystore.sources import events_blocks, events_ros_bounds
 from lazystore.sources.events_ros import ROS
 from lazystore.sources.events_ros_messages import parse_cdr, parse_ros1
 from lazystore.testing import check_source
@@ -177,6 +177,72 @@ def test_a_damaged_chunk_ends_the_bag(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(SourceError, match=r"holds no events \(the bag cannot be read beyond message 0 "):
         open_one(path)
+
+
+@pytest.mark.parametrize("kind", ["lz4", "bz2", "mcap lz4", "mcap zstd", "messages"])
+def test_bombs_in_bags_are_not_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Chunks and messages beyond the limit are damage."""
+    from rosbags.rosbag1 import Writer
+
+    path = tmp_path / "bag"
+    if kind in ("lz4", "bz2"):
+        path = tmp_path / "a.bag"
+        writer = Writer(path)
+        writer.set_compression(Writer.CompressionFormat[kind.upper()])
+        store = ros_types(1)
+        with writer:
+            link = writer.add_connection("/dvs/events", "dvs_msgs/msg/EventArray", typestore=store)
+            for time, message in ros_messages(store, 1, EVENTS):
+                writer.write(link, time, store.serialize_ros1(message, "dvs_msgs/msg/EventArray"))
+    elif kind == "messages":
+        write_ros2(path, EVENTS, "SQLITE3", "MESSAGE")
+    else:
+        write_ros2(path, EVENTS, "MCAP", "STORAGE")
+    if kind == "mcap lz4":
+        pytest.importorskip("lz4.frame")
+        as_lz4(path)
+    with closing(open_one(path)) as source:
+        np.testing.assert_array_equal(source.read(0, 700).columns["t"], EVENTS.t)
+    monkeypatch.setattr(events_ros_bounds, "MAX_CHUNK_BYTES", 100)
+    with pytest.raises(SourceError, match=r"holds no events|declares \d+ bytes; at most 100 are read"):
+        open_one(path)
+
+
+def test_a_chunk_that_holds_more_than_it_declares_is_not_inflated(tmp_path: Path) -> None:
+    """It stops at the declared size, whatever the limit."""
+    pytest.importorskip("lz4.frame")
+    write_ros2(tmp_path / "bag", EVENTS, "MCAP", "STORAGE")
+    as_lz4(tmp_path / "bag", declared_bytes=500)
+    with pytest.raises(SourceError, match=r"an LZ4 frame that is cut off or over 500 bytes"):
+        open_one(tmp_path / "bag")
+
+
+def as_lz4(folder: Path, declared_bytes: int | None = None) -> None:
+    """The one chunk of an MCAP file compressed with LZ4, which rosbags reads and does not write."""
+    from lz4.frame import compress
+    from rosbags.rosbag2 import storage_mcap
+
+    (path,) = folder.glob("*.mcap")
+    plain = path.read_bytes()
+    at = plain.index(b"zstd")
+    chunk_at = at - 4 - 9 - 28
+    size = int.from_bytes(plain[at + 4 : at + 12], "little")
+    content = storage_mcap.zstd.decompress(plain[at + 12 : at + 12 + size])
+    head = bytearray(plain[chunk_at + 9 : at - 4])
+    if declared_bytes is not None:
+        head[16:24] = declared_bytes.to_bytes(8, "little")
+    body = bytes(head) + b"\x03\0\0\0lz4"
+    stored = compress(content)
+    body += len(stored).to_bytes(8, "little") + stored
+    # Without an index the file is scanned from its start; the summary is left out.
+    path.write_bytes(
+        plain[: chunk_at + 1]
+        + len(body).to_bytes(8, "little")
+        + body
+        + b"\x0f" + (4).to_bytes(8, "little") + bytes(4)
+        + b"\x02" + (20).to_bytes(8, "little") + bytes(20)
+        + b"\x89MCAP0\r\n"
+    )  # fmt: skip
 
 
 def test_bags_without_events_are_refused(tmp_path: Path) -> None:
