@@ -12,8 +12,10 @@ from lazystore.cache.policy import Motion
 
 # A demand that finds its chunk in a pass waits for the whole of it: 16 frames of 640x424 take 15 ms.
 PASS_CHUNKS = 16
-# One step back happens by chance, and the reader keeps a few frames for that.
+# One step back happens by chance, and the reader keeps a few frames for that. Long strides back are a
+# search, not playback: decoding whole groups for it would keep the next demand waiting.
 STEPS_BACK = 2
+MAX_STRIDE_BACK = 8
 
 
 def passes(
@@ -40,7 +42,7 @@ def passes(
     [[8, 7, 6], [5, 4, 3, 2, 1, 0]]
     """
     found: list[list[int]] = []
-    if motion.stride >= 0 or motion.run < STEPS_BACK:
+    if motion.stride >= 0 or motion.run < STEPS_BACK or -motion.stride > MAX_STRIDE_BACK:
         for number in numbers:
             last = found[-1] if found else []
             if last and len(last) < PASS_CHUNKS and group_of(number) == group_of(last[0]):

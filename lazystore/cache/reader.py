@@ -188,7 +188,7 @@ class CachedReader:
             return []
         with self._pool.lock:
             motion = self._shelf.motion()
-            if motion is None or motion.stride >= 0 or not motion.is_steady or not motion.is_regular:
+            if motion is None or not motion.is_steady or not motion.is_regular:
                 return []
             room = self._pool.limit_bytes // GROUP_SHARE_OF_BUDGET // max(1, self._chunk_nbytes)
             assert self._group_of is not None

@@ -1,0 +1,321 @@
+"""Video kept as its packets: size, conversion, a frame anywhere, play in order and backwards, by codec.
+
+    python -m benchmarks.bench_video [--json FILE] [--tiny] [--only NAME]
+
+Recordings of the corpus ($LAZYSTORE_CORPUS/video) where there is one, and one made file a codec that this
+PyAV encodes. All give RGB frames. Beside lazystore, in turns, in one process, page cache warm:
+
+- conversion: a remux by PyAV and one decode to arrays, as the statistics need one;
+- a frame anywhere: PyAV seeks to the key frame before and decodes up to the frame's time; cv2 sets
+  CAP_PROP_POS_FRAMES and reads (which frame that gives is the business of bench_video_errors);
+- in order: PyAV decodes from first to last, to arrays, and keeps none of them;
+- backwards: PyAV and cv2 as for a frame anywhere, from last to first, over a part of the frames.
+
+lazystore is asked through `ls.open`, with its cache, twice in order: with a budget of 64 MB, as for a movie
+that does not fit, and with room for all. CPU seconds stand beside, for machines that have other work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+import lazystore as ls
+from benchmarks.video_samples import CODECS, write_codec
+from lazystore.store.manifest import read_root
+
+type Row = dict[str, Any]
+
+SEED = 3
+SMALL_BUDGET = "64MB"
+LARGE_BUDGET = "4GB"
+
+
+class Timed:
+    """Wall and CPU seconds of a block."""
+
+    def __enter__(self) -> Timed:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.wall_s = time.perf_counter() - self._wall
+        self.cpu_s = time.process_time() - self._cpu
+
+
+# --- beside us -----------------------------------------------------------------------------------------
+
+
+def remux(source: Path, target: Path) -> None:
+    """The packets in another container."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        out = writing.add_stream_from_template(stream, opaque=True)
+        for packet in reading.demux(stream):
+            if packet.dts is not None:
+                packet.stream = out
+                writing.mux(packet)
+
+
+def decode_all(path: Path) -> int:
+    """Every frame to an array, with threads; how many there were."""
+    count = 0
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        stream.thread_type = "AUTO"
+        for frame in file.decode(stream):
+            frame.to_ndarray(format="rgb24")
+            count += 1
+    return count
+
+
+class PyavSeeker:
+    """Frames by number, as one writes it with PyAV: seek, then decode up to the frame's time."""
+
+    def __init__(self, path: Path, times: list[int]) -> None:
+        self._file = av.open(str(path))
+        self._stream = self._file.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._times = times
+
+    def frame(self, index: int) -> Any:
+        wanted = self._times[index]
+        self._file.seek(wanted, stream=self._stream, backward=True)
+        for frame in self._file.decode(self._stream):
+            if frame.pts is not None and frame.pts >= wanted:
+                return frame.to_ndarray(format="rgb24")
+        raise EOFError(index)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Cv2Seeker:
+    """Frames by number, as OpenCV has it."""
+
+    def __init__(self, path: Path) -> None:
+        import cv2
+
+        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        self._position = cv2.CAP_PROP_POS_FRAMES
+
+    def frame(self, index: int) -> Any:
+        self._capture.set(self._position, index)
+        return self._capture.read()[1]
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+# --- one recording -------------------------------------------------------------------------------------
+
+
+def measure(path: Path, name: str, folder: Path, *, looks: int, rounds: int) -> Row:
+    """Everything about one recording."""
+    store = folder / f"{path.stem}.zarr"
+    row: Row = {"group": "video", "case": name, "source_mb": path.stat().st_size / 1e6}
+    row |= measure_conversion(path, store, folder, rounds)
+    with ls.open(store) as opened:
+        record = opened.records["video"]
+        n_frames, height, width = opened["video"].shape[:3]
+        packets = opened.specs("video")["packets"].shape[0]
+        stored = read_root(opened.location, "video", record.attributes).n_bytes
+        times = opened["video"].coords["pts"].tolist()
+    row |= {
+        "frames": n_frames,
+        "size": f"{width}x{height}",
+        "packets_of_source": packets / path.stat().st_size,
+        "store_of_source": stored / path.stat().st_size,
+    }
+    row |= measure_jumps(path, store, times, looks)
+    row |= measure_play(path, store, rounds)
+    return row | measure_backwards(path, store, times, looks)
+
+
+def measure_conversion(path: Path, store: Path, folder: Path, rounds: int) -> Row:
+    ours, bound = [], []
+    for number in range(rounds):
+        with Timed() as timed:
+            remux(path, folder / f"remux{path.suffix}")
+            decode_all(path)
+        bound.append(timed)
+        with Timed() as timed:
+            ls.convert(
+                path, store if number == rounds - 1 else folder / f"{path.stem}-{number}.zarr", name="video"
+            )
+        ours.append(timed)
+    best, least = min(t.wall_s for t in ours), min(t.wall_s for t in bound)
+    best_cpu, least_cpu = min(t.cpu_s for t in ours), min(t.cpu_s for t in bound)
+    return {
+        "convert_s": best,
+        "remux_and_decode_s": least,
+        "convert_ratio": least / best,
+        "convert_cpu_ratio": least_cpu / best_cpu,
+    }
+
+
+def measure_jumps(path: Path, store: Path, times: list[int], looks: int) -> Row:
+    """Frames anywhere; everybody is asked for the same ones, in turns."""
+    rng = np.random.default_rng(SEED)
+    places = rng.permutation(len(times))[:looks].tolist()
+    found: dict[str, list[float]] = {"ours": [], "pyav": []}
+    with ls.open(store) as opened:
+        # Not through the cache, which may have read ahead what is asked for.
+        reader = opened.reader(opened.records["video"], "data")
+        tail = (0,) * (len(reader.spec.shape) - 1)
+        seekers: dict[str, Any] = {"pyav": PyavSeeker(path, times)}
+        if find_spec("cv2") is not None:
+            seekers["cv2"], found["cv2"] = Cv2Seeker(path), []
+        asks: dict[str, Callable[[int], Any]] = {"ours": lambda index: reader.read_chunk((index, *tail))}
+        asks |= {name: seeker.frame for name, seeker in seekers.items()}
+        for ask in asks.values():
+            ask(0)
+        for index in places:
+            for name, ask in asks.items():
+                with Timed() as timed:
+                    ask(index)
+                found[name].append(timed.wall_s)
+        for seeker in (*seekers.values(), reader):
+            seeker.close()
+    return {
+        f"jump_{name}_p{percent}_ms": float(np.percentile(seconds, percent)) * 1e3
+        for name, seconds in found.items()
+        for percent in (50, 99)
+    }
+
+
+def measure_play(path: Path, store: Path, rounds: int) -> Row:
+    """From first to last."""
+    row: Row = {}
+    bare: list[tuple[float, float]] = []
+    ours: dict[str, list[tuple[float, float]]] = {SMALL_BUDGET: [], LARGE_BUDGET: []}
+    for _ in range(rounds):
+        with Timed() as timed:
+            count = decode_all(path)
+        bare.append((count / timed.wall_s, count / timed.cpu_s))
+        for budget, found in ours.items():
+            with ls.open(store, cache_bytes=budget) as opened:
+                item = opened["video"]
+                item[0]
+                with Timed() as timed:
+                    for index in range(len(item)):
+                        item[index]
+                found.append((len(item) / timed.wall_s, len(item) / timed.cpu_s))
+    row["play_bare_hz"] = max(wall for wall, _ in bare)
+    for budget, found in ours.items():
+        key = f"play_{budget.lower()}"
+        row[f"{key}_hz"] = max(wall for wall, _ in found)
+        row[f"{key}_ratio"] = row[f"{key}_hz"] / row["play_bare_hz"]
+        row[f"{key}_cpu_ratio"] = max(cpu for _, cpu in found) / max(cpu for _, cpu in bare)
+    return row
+
+
+def measure_backwards(path: Path, store: Path, times: list[int], looks: int) -> Row:
+    """From last to first; peers over their last frames only, since they decode a group for each."""
+    with ls.open(store, cache_bytes=LARGE_BUDGET) as opened:
+        item = opened["video"]
+        with Timed() as timed:
+            for index in range(len(item) - 1, -1, -1):
+                item[index]
+        row = {"reverse_hz": len(item) / timed.wall_s}
+    seekers: dict[str, Any] = {"pyav": PyavSeeker(path, times)}
+    if find_spec("cv2") is not None:
+        seekers["cv2"] = Cv2Seeker(path)
+    part = range(len(times) - 1, max(-1, len(times) - 1 - looks), -1)
+    for name, seeker in seekers.items():
+        with Timed() as timed:
+            for index in part:
+                seeker.frame(index)
+        row[f"reverse_{name}_hz"] = len(part) / timed.wall_s
+        seeker.close()
+    return row
+
+
+# --- all of it -----------------------------------------------------------------------------------------
+
+
+def recordings(folder: Path, *, tiny: bool) -> Iterator[tuple[str, Path]]:
+    """The corpus' recordings and one file a codec; what cannot be made here is said."""
+    corpus = os.environ.get("LAZYSTORE_CORPUS")
+    if corpus and not tiny:
+        for path in sorted((Path(corpus) / "video").iterdir()):
+            yield path.stem, path
+    count, size = (30, (48, 208)) if tiny else (600, (480, 640))
+    for name in CODECS if not tiny else ("h264, B-frames", "mjpeg"):
+        path = write_codec(folder, name, count=count, size=size)
+        if path is None:
+            print(f"{name}: this PyAV has no encoder for it")
+        else:
+            yield f"made: {name}", path
+
+
+COLUMNS: tuple[tuple[str, int, Callable[[Row], str]], ...] = (
+    ("recording", 24, lambda row: row["case"]),
+    ("frames", 6, lambda row: str(row["frames"])),
+    ("size", 9, lambda row: row["size"]),
+    ("packets/file", 12, lambda row: f"{row['packets_of_source']:.3f}"),
+    ("store/file", 10, lambda row: f"{row['store_of_source']:.3f}"),
+    ("convert (cpu)", 13, lambda row: f"{row['convert_ratio']:.2f} ({row['convert_cpu_ratio']:.2f})"),
+    ("jump p50/p99 ms", 16, lambda row: _jump(row, "ours")),
+    ("pyav", 9, lambda row: _jump(row, "pyav")),
+    ("cv2", 9, lambda row: _jump(row, "cv2")),
+    ("play (cpu)", 12, lambda row: f"{row['play_64mb_ratio']:.2f} ({row['play_64mb_cpu_ratio']:.2f})"),
+    ("kept", 5, lambda row: f"{row['play_4gb_ratio']:.2f}"),
+    ("of /s", 6, lambda row: f"{row['play_bare_hz']:.0f}"),
+    ("reverse /s", 10, lambda row: f"{row['reverse_hz']:.0f}"),
+    ("pyav", 6, lambda row: f"{row['reverse_pyav_hz']:.0f}"),
+    ("cv2", 6, lambda row: f"{row['reverse_cv2_hz']:.0f}" if "reverse_cv2_hz" in row else "-"),
+)
+
+
+def _jump(row: Row, name: str) -> str:
+    if f"jump_{name}_p50_ms" not in row:
+        return "-"
+    return f"{row[f'jump_{name}_p50_ms']:.1f}/{row[f'jump_{name}_p99_ms']:.0f}"
+
+
+def show(row: Row | None) -> None:
+    """A line of the table; its head for None."""
+    cells = ((head if row is None else cell(row)).rjust(width) for head, width, cell in COLUMNS)
+    print(" ".join(cells), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--only", help="recordings with this in their name")
+    options = parser.parse_args()
+    rows = []
+    show(None)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name, path in recordings(folder, tiny=options.tiny):
+            if options.only and options.only not in name:
+                continue
+            looks, rounds = (5, 1) if options.tiny else (60, 3)
+            rows.append(measure(path, name, folder, looks=looks, rounds=rounds))
+            show(rows[-1])
+    if options.json:
+        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()}
+        versions = {"av": version("av")}
+        if find_spec("cv2") is not None:
+            versions["cv2"] = version("opencv-python-headless")
+        document = {"machine": machine, "versions": versions, "seed": SEED, "rows": rows}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
