@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lazystore.array.labels import Coordinate
 from lazystore.array.lazy_array import LazyArray
+from lazystore.array.overviews import StoredOverviews
 from lazystore.array.statistics import StoredStatistics
 from lazystore.cache.pool import set_cache_bytes
 from lazystore.cache.reader import CachedReader
@@ -20,6 +21,7 @@ from lazystore.errors import DamagedStoreError, IncompleteStoreError, StoreError
 from lazystore.events.index import INDEX_COLUMNS, EventIndex, index_of_readers
 from lazystore.events.stream import EventStream
 from lazystore.foreign import ForeignStore, open_foreign_store
+from lazystore.overviews.levels import Levels
 from lazystore.protocols import ChunkReader
 from lazystore.schema import ArraySpec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.direct import DirectChunkReader
@@ -255,6 +257,7 @@ class Store(Mapping[str, Any]):
             coords=self._coordinates(record, specs, reader.spec) if "/" not in path else {},
             attrs={**reader.spec.attributes, **record.user_attributes, "lazystore": dict(record.attributes)},
             statistics=self._statistics(record, specs, reader.spec) if primary else None,
+            overviews=self._overviews(record) if primary else None,
             missing=self._missing_ranges(record)
             if reader.spec.dims[:1] == _record_dims(specs, record)
             else (),
@@ -282,6 +285,12 @@ class Store(Mapping[str, Any]):
             load = partial(load_array, self.location, record, path)
             coordinates[path] = Coordinate(spec.dims, load, spec.attributes)
         return coordinates
+
+    def _overviews(self, record: ItemRecord) -> StoredOverviews | None:
+        levels = Levels.from_json(record.attributes.get("overview"))
+        if not levels or record.name in self.unfinished:
+            return None
+        return StoredOverviews(levels, partial(self.cached_reader, record, prefetch=False))
 
     def _statistics(
         self, record: ItemRecord, specs: Mapping[str, ArraySpec], data: ArraySpec

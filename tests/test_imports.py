@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("knots",),
     ("chunks", "units", "clock", "anonymous_memory"),
     ("schema", "telemetry"),
-    ("geometry",),
+    ("geometry", "overviews"),
     ("protocols",),
     ("video",),
     ("sources", "store"),

@@ -25,6 +25,7 @@ from lazystore.array.indexing import (
 from lazystore.array.labels import Coordinate, Coordinates, Method, position_of, positions_between
 from lazystore.array.methods import Reductions
 from lazystore.array.missing import MissingFrames
+from lazystore.array.overviews import StoredOverviews
 from lazystore.array.preview import preview_of
 from lazystore.array.reading import read_selection
 from lazystore.array.statistics import Statistics
@@ -111,6 +112,7 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
         coords: Mapping[str, Any] | None = None,
         attrs: Mapping[str, Any] | None = None,
         statistics: Statistics | None = None,
+        overviews: StoredOverviews | None = None,
         missing: Iterable[tuple[int, int]] = (),
     ) -> None:
         spec = reader.spec
@@ -122,7 +124,7 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
                     f"coordinate {key!r} lies along {coordinate.dims}; the axes of {name!r} are {spec.dims}"
                 )
             known[key] = coordinate
-        view = View(reader, full_selection(spec.shape), name, statistics, MissingFrames(missing))
+        view = View(reader, full_selection(spec.shape), name, statistics, MissingFrames(missing), overviews)
         self._set(view, known, dict(attrs or {}))
 
     def _set(self, view: View, coords: Mapping[str, Coordinate], attrs: Mapping[str, Any]) -> None:
@@ -217,8 +219,9 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
     def close(self) -> None:
         """Release files and cached chunks, for every view of the stored array; the next read opens them."""
         self.view.reader.close()
-        if self.view.statistics is not None:
-            self.view.statistics.close()
+        for facts in (self.view.statistics, self.view.overviews):
+            if facts is not None:
+                facts.close()
 
     def __len__(self) -> int:
         if not self.shape:

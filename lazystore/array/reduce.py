@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.array.overviews import reduced_along_time
 from lazystore.array.tiles import Box
 from lazystore.array.view import View
 from lazystore.errors import UsageError
@@ -93,6 +94,8 @@ def reduce(view: View, request: Request, *, skip_missing: bool = False) -> Any:
         raise UsageError(f"{request.operation} over no values: shape {view.shape}, axes {request.axes}")
     result = _from_statistics(view, request)
     if result is None:
+        result = _from_overviews(view, request)
+    if result is None:
         result = _COMPUTE[request.operation](view, request, kept)
     if request.keepdims:
         result = result.reshape([1 if axis in request.axes else size for axis, size in enumerate(view.shape)])
@@ -145,6 +148,27 @@ def _from_statistics(view: View, request: Request) -> NDArray[Any] | None:
     if squares is None or squares.dtype.kind not in "iu":
         return None
     return _variance_of_sums(total, squares.sum(dtype=np.uint64) if whole else squares, count, request)
+
+
+def _from_overviews(view: View, request: Request) -> NDArray[Any] | None:
+    """The result with only the frames read that lie in no whole bin, or None."""
+    if 0 not in request.axes or not view.selection or isinstance(view.frames, int) or not view.shape[0]:
+        return None
+    others = tuple(axis - 1 for axis in request.axes[1:])
+    operation = request.operation
+    if not others:
+        return reduced_along_time(view, operation, request.ddof)
+    # The spread over pixels and time is not that of each pixel.
+    if operation in ("var", "std"):
+        return None
+    of_pixels = reduced_along_time(view, "sum" if operation == "mean" else operation, 0)
+    if of_pixels is None:
+        return None
+    if operation in ("min", "max"):
+        return np.asarray(getattr(of_pixels, operation)(axis=others))
+    n_values = math.prod(view.shape[axis] for axis in request.axes)
+    total = of_pixels.sum(axis=others, dtype=of_pixels.dtype)
+    return np.asarray(total / n_values if operation == "mean" else total)
 
 
 def _variance_of_sums(total: Any, squares: Any, count: int, request: Request) -> NDArray[Any]:

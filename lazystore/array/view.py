@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from lazystore.array.reading import bulk_read, ordered_map, pieces, positions_of
 from lazystore.array.statistics import Statistics
 from lazystore.array.tiles import Box, boxes
 from lazystore.protocols import ChunkReader
+
+if TYPE_CHECKING:
+    from lazystore.array.overviews import StoredOverviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class View:
         The item's name, for messages.
     statistics, missing
         Facts about the stored frames, None and empty where there are none.
+    overviews
+        Sums over bins of frames, None where there are none.
     """
 
     reader: ChunkReader
@@ -38,6 +43,7 @@ class View:
     name: str
     statistics: Statistics | None
     missing: MissingFrames
+    overviews: StoredOverviews | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

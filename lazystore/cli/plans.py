@@ -37,12 +37,24 @@ def print_plans(
                 f"{stored.chunks[0]} in {stored.write_shape[0]}",
                 "encoded" if is_encoded else f"{codec.cname}-{codec.level} {codec.shuffle}",
                 size_text(plan.source_bytes),
-                f"{size_text(plan.stored_bytes)}",
+                size_text(plan.stored_bytes),
+                size_text(plan.overview_bytes) if plan.levels else "",
                 size_text(plan.peak_bytes),
                 plan.timing.clock.describe(),
             )
         )
-    headings = ("item", "kind", "shape", "chunks", "codec", "source", "store (est.)", "memory", "start")
+    headings = (
+        "item",
+        "kind",
+        "shape",
+        "chunks",
+        "codec",
+        "source",
+        "store (est.)",
+        "overviews",
+        "memory",
+        "start",
+    )
     print_table(headings, rows, title=f"{size_text(free_bytes)} free on the disk of the store")
     for one in prepared:
         for problem in (*one.plan.info.problems, *one.plan.notes):

@@ -181,7 +181,9 @@ def convert(
     storage_options
         For remote stores.
     **options
-        `format`, `rate_hz`, `times`, `times_mismatch`, `dtype`, `keep_bits` as in `Request`.
+        `format`, `rate_hz`, `times`, `times_mismatch`, `dtype`, `keep_bits` as in `Request`;
+        `overview`: ``"none"``, ``"preview"`` (small pictures along time), ``"exact"`` (also sums of
+        every pixel), or None (default) for both where they cost less than a seventh of the movie.
 
     Raises
     ------
@@ -194,6 +196,7 @@ def convert(
     """
     if client is not None:
         raise UsageError("client= is not in this version; conversions run on threads (workers=)")
+    overview = options.pop("overview", None)
     unknown = sorted(set(options) - {"format", "rate_hz", "times", "times_mismatch", "dtype", "keep_bits"})
     if unknown:
         raise UsageError(f"unknown option {unknown[0]!r}; see help(lazystore.convert) for those there are")
@@ -202,7 +205,7 @@ def convert(
     request = Request(
         name=name,
         kind=kind,
-        settings=Settings(codec, chunks, shards, workers or available_cores()),
+        settings=Settings(codec, chunks, shards, workers or available_cores(), overview),
         time=time,
         crop=crop,
         every=every,

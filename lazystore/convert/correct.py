@@ -14,6 +14,7 @@ from lazystore.convert.item_timing import timing_of_item
 from lazystore.convert.timing import Timing
 from lazystore.convert.transform import read_transform
 from lazystore.errors import ClockError, StoreError, UsageError
+from lazystore.overviews.levels import GROUP, Levels
 from lazystore.schema import JSON, ArraySpec, spec_from_metadata
 from lazystore.store.amend import amend, flipped, locked_item
 from lazystore.store.index import ItemRecord
@@ -116,9 +117,10 @@ def correct(location: LocalLocation, name: str, changes: Mapping[str, str]) -> I
             clock = _changed_clock(timing, clock_changes)
             moved = replace(timing, clock=clock)
             attributes.update(moved.attributes())
-            for spec, pieces in moved.side():
-                if spec.path == "time":
-                    old = spec_from_metadata("time", record.documents["time"])
+            bins = Levels.from_json(record.attributes.get("overview")).bins
+            for spec, pieces in [*moved.side(), *moved.side_of_bins(bins)]:
+                if spec.path == "time" or (spec.path in record.documents and spec.path.startswith(GROUP)):
+                    old = spec_from_metadata(spec.path, record.documents[spec.path])
                     new = flipped(replace(spec, separator=old.separator))
                     arrays.append((new, list(pieces())))
         return amend(

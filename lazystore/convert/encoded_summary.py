@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div, ranges_of
 from lazystore.convert.frame_summary import FrameSummary, Shares, SidePieces
+from lazystore.convert.overview_summary import OverviewSummary
+from lazystore.overviews.levels import Levels
 from lazystore.protocols import Source
 from lazystore.schema import JSON, ArraySpec
 
@@ -36,9 +38,11 @@ class EncodedSummary:
         The column of bytes.
     n_tasks
         Shards of it.
+    levels
+        Overviews of the movie.
     """
 
-    def __init__(self, video: Source, packets: ArraySpec, n_tasks: int) -> None:
+    def __init__(self, video: Source, packets: ArraySpec, n_tasks: int, levels: Levels) -> None:
         column = video.info.columns[0]
         self._video = video
         self._lock = threading.Lock()
@@ -54,6 +58,7 @@ class EncodedSummary:
         self._frames = FrameSummary(
             data, ceil_div(self._n_frames, self.frames_per_task), by_block=frozenset({HISTOGRAM})
         )
+        self._overviews = OverviewSummary(levels, data, self.frames_per_task)
 
     def share(
         self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
@@ -64,15 +69,17 @@ class EncodedSummary:
         stop = min(first + self.frames_per_task, self._n_frames)
         parts: list[dict[str, NDArray[Any]]] = []
         lost: list[int] = []
+        overviews = self._overviews.begin()
         with self._lock:
             for begin in range(first, stop, self._block_frames):
                 block = self._video.read(begin, min(begin + self._block_frames, stop))
                 parts.append(self._frames.share(begin, block.columns, block.missing))
+                overviews.add(begin, block.columns[self._video.info.columns[0].name], block.missing)
                 lost += block.missing
         share = {
             path: self._joined(path, [part[path] for part in parts]) for path in (parts[0] if parts else ())
         }
-        return {**share, MISSING: np.array(lost, np.int64)}
+        return {**share, **overviews.arrays(), MISSING: np.array(lost, np.int64)}
 
     def _joined(self, path: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
         if self._frames.is_per_frame(path, parts[0]) and path != HISTOGRAM:
@@ -96,4 +103,4 @@ class EncodedSummary:
         more: dict[str, JSON] = {"frames_per_statistics_block": self.frames_per_task}
         if lost:
             more["missing"] = [list(pair) for pair in ranges_of(tuple(lost))]
-        return self._frames.side(statistics), more
+        return [*self._frames.side(statistics), *self._overviews.side(statistics)], more

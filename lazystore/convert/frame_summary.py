@@ -196,6 +196,8 @@ class FrameSummary:
         first = next(iter(shares()))
         arrays: list[tuple[ArraySpec, SidePieces]] = []
         for path, sample in first.items():
+            if not path.startswith("stats/"):
+                continue
             per_frame = self.is_per_frame(path, sample) and path not in self._by_block
             n_rows = self._data.shape[0] if per_frame else self._n_tasks
             spec = _side_spec(path, sample, n_rows, per_frame)

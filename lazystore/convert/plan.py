@@ -15,6 +15,7 @@ from lazystore.chunks import ceil_div, check_shards, frames_per_chunk, frames_pe
 from lazystore.convert.timing import Timing
 from lazystore.convert.trial import ENCODED, TrialResult, choose_shuffle, codec_of_preset
 from lazystore.errors import NoSpaceError, SourceError, UsageError
+from lazystore.overviews.levels import Levels, choose_levels, estimated_bytes, memory_bytes
 from lazystore.protocols import Column, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec, check_array_limits, format_record, sha256_of_json
 from lazystore.store.writer import ItemPlan
@@ -41,12 +42,15 @@ class Settings:
         Records an inner chunk, a shard; or None for what the record's size suggests.
     workers
         Threads that compress; None for one a core.
+    overview
+        ``"none"``, ``"preview"``, ``"exact"``, or None for what costs little; see `choose_levels`.
     """
 
     codec: str | None = None
     chunks: int | tuple[int, ...] | None = None
     shards: int | None = None
     workers: int = 2
+    overview: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,12 @@ class ConversionPlan:
         Codec and sampled ratio a column.
     source_bytes
         Size of the input.
+    levels
+        Overviews along time.
     decoded_bytes, stored_bytes
-        Size of all columns decoded; estimate of what they take on disk.
+        Size of all columns decoded; estimate of what they and their overviews take on disk.
+    overview_bytes
+        Estimate of what the overviews alone take.
     peak_bytes
         Bound on the memory the conversion uses.
     notes
@@ -78,10 +86,12 @@ class ConversionPlan:
     main: Column
     timing: Timing
     trials: Mapping[str, TrialResult]
+    levels: Levels
     workers: int
     source_bytes: int
     decoded_bytes: int
     stored_bytes: int
+    overview_bytes: int
     peak_bytes: int
     notes: tuple[str, ...] = ()
 
@@ -110,6 +120,7 @@ class ConversionPlan:
             "source_bytes": self.source_bytes,
             "decoded_bytes": self.decoded_bytes,
             "estimated_store_bytes": self.stored_bytes,
+            "overview": {**self.levels.to_json(), "estimated_bytes": self.overview_bytes},
             "peak_memory_bytes": self.peak_bytes,
             "clock": self.timing.clock.describe(),
             "problems": list(self.info.problems),
@@ -223,6 +234,9 @@ def make_plan(
     )
     for column in columns:
         check_array_limits(column)
+    stored = sum(int(column.nbytes / trials[column.path].ratio) for column in columns)
+    movie = main or info.columns[0]
+    levels = _levels(info.kind, movie, stored, settings)
     body: dict[str, JSON] = {
         "format": format_record(["encoded-video"] if settings.codec == ENCODED else []),
         "kind": info.kind,
@@ -236,6 +250,7 @@ def make_plan(
         **recorded,
         "codec": settings.codec or DEFAULT_CODEC,
         "problems": list(info.problems),
+        **({"overview": levels.to_json()} if levels else {}),
     }
     times = None if timing.times_s is None else sha256_of_json(timing.times_s.tolist())
     fingerprint: dict[str, JSON] = {
@@ -249,22 +264,39 @@ def make_plan(
     # Packets stand for the frames that they decode to; otherwise what is stored is what is there.
     stands_for = info.columns if main is None or main in info.columns else (main,)
     decoded = sum(record_bytes(column) * column.shape[0] for column in stands_for)
-    stored = sum(int(column.nbytes / trials[column.path].ratio) for column in columns)
+    overview_bytes = estimated_bytes(levels, movie.shape, movie.dtype)
+    adding_bytes = memory_bytes(levels, movie.shape, movie.dtype)
     block = sum(record_bytes(column) for column in info.columns) * min(shard_records, info.length)
     return ConversionPlan(
         item,
         info,
-        main or info.columns[0],
+        movie,
         timing,
         trials,
+        levels,
         settings.workers,
         sum(identity.size_bytes for identity in info.identity),
         decoded,
-        stored,
+        stored + overview_bytes,
+        overview_bytes,
         # One block being read, one waiting, one with each worker beside its encoded form.
-        BASELINE_BYTES + block * (2 + 2 * settings.workers),
+        BASELINE_BYTES + block * (2 + 2 * settings.workers) + adding_bytes * settings.workers,
         notes,
     )
+
+
+def _levels(kind: str, movie: Column, stored_bytes: int, settings: Settings) -> Levels:
+    """The overviews of a recording; only movies have any."""
+    if kind not in ("field", "video", "stack"):
+        if settings.overview in ("preview", "exact"):
+            raise UsageError(
+                f"overview {settings.overview!r} is for fields, video and stacks, not for {kind}"
+            )
+        return Levels()
+    return choose_levels(
+        movie.shape, movie.dims, movie.dtype, stored_bytes, settings.overview,
+        is_encoded=settings.codec == ENCODED,
+    )  # fmt: skip
 
 
 def _column_spec(column: Column, chunk: tuple[int, ...], shard_records: int, codec: Codec) -> ArraySpec:

@@ -117,7 +117,7 @@ def run(
     with ItemWriter(location, plan.item, resume=resume, overwrite=overwrite) as writer:
         if writer.already is not None:
             return RunResult(writer.already, True, 0, plan.item.n_tasks, ())
-        summary = summary_for(plan.info, plan.item.columns, plan.item.n_tasks, source)
+        summary = summary_for(plan.info, plan.item.columns, plan.item.n_tasks, source, plan.levels)
         resumed = len(writer.finished)
         _run_tasks(plan, source, writer, summary, progress)
         if before_commit is not None:
@@ -129,7 +129,8 @@ def run(
             **more,
             **_missing_attributes(plan, missing, reasons),
         }
-        arrays = [*plan.timing.side(), *side_of_arrays(plan.info.side), *side]
+        times = [*plan.timing.side(), *plan.timing.side_of_bins(plan.levels.bins)]
+        arrays = [*times, *side_of_arrays(plan.info.side), *side]
         record = writer.commit(arrays, attributes)
         return RunResult(record, False, plan.item.n_tasks - resumed, resumed, missing)
 

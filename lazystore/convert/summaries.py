@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from lazystore.convert.encoded_summary import EncodedSummary
 from lazystore.convert.event_summary import EventSummary
 from lazystore.convert.frame_summary import FrameSummary, has_statistics
+from lazystore.convert.overview_summary import OverviewSummary
 from lazystore.errors import SourceError
+from lazystore.overviews.levels import Levels
 from lazystore.protocols import SideArray, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec
 from lazystore.sources.video_packets import PacketSource
@@ -50,12 +52,20 @@ class NoSummary:
 
 
 class _Frames:
-    def __init__(self, summary: FrameSummary) -> None:
-        self._summary = summary
-        self.share = summary.share
+    def __init__(self, data: ArraySpec, n_tasks: int, levels: Levels) -> None:
+        self._data = data
+        self._statistics = FrameSummary(data, n_tasks)
+        self._overviews = OverviewSummary(levels, data, data.write_shape[0])
+
+    def share(
+        self, start: int, columns: Mapping[str, NDArray[Any]], missing: Sequence[int] = ()
+    ) -> dict[str, NDArray[Any]]:
+        overviews = self._overviews.begin()
+        overviews.add(start, columns[self._data.path], missing)
+        return {**self._statistics.share(start, columns, missing), **overviews.arrays()}
 
     def finish(self, shares: Shares) -> tuple[Side, dict[str, JSON]]:
-        return self._summary.side(shares), {}
+        return [*self._statistics.side(shares), *self._overviews.side(shares)], {}
 
 
 class _Events:
@@ -72,8 +82,10 @@ class _Events:
         return side_of_arrays(merged.side), {"events": merged.attributes}
 
 
-def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int, source: Source) -> Summary:
-    """The summary of an item.
+def summary_for(
+    info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int, source: Source, levels: Levels
+) -> Summary:
+    """The summary of an item; `levels` are the overviews of a movie.
 
     Raises
     ------
@@ -89,9 +101,9 @@ def summary_for(info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int, so
         width, height = (int(str(size)) for size in sensor)
         return _Events(EventSummary((width, height), columns[0].chunks[0]))
     if isinstance(source, PacketSource):
-        return EncodedSummary(source.shown, columns[0], n_tasks)
+        return EncodedSummary(source.shown, columns[0], n_tasks, levels)
     if info.kind in ("field", "video", "stack") and has_statistics(columns[0].dtype):
-        return _Frames(FrameSummary(columns[0], n_tasks))
+        return _Frames(columns[0], n_tasks, levels)
     return NoSummary()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.chunks import ceil_div
 from lazystore.clock import Clock
 from lazystore.errors import SourceError, UsageError
+from lazystore.overviews.levels import GROUP
 from lazystore.protocols import SourceInfo, Ticks
 from lazystore.schema import JSON, ArraySpec, Codec
 
@@ -103,16 +105,33 @@ class Timing:
             arrays.append((spec, self._pieces(self._ticks)))
         return arrays
 
+    def side_of_bins(self, bins: Sequence[int]) -> list[tuple[ArraySpec, SidePieces]]:
+        """For overviews of `n` records each: when the first of every bin was taken."""
+        if self.ticks is None and self.times_s is None:
+            return []
+        arrays = []
+        for n in bins:
+            length = ceil_div(self.n_records, n)
+            spec = ArraySpec(
+                f"{GROUP}/{n}/{self.dim}_{n}", (f"{self.dim}_{n}",), (length,), np.dtype("f8"),
+                (min(length, max(1, ROWS_A_PIECE // n)),), codec=TIME_CODEC,
+                attributes={"units": "s", "long_name": f"session time of the first of {n} frames"},
+            )  # fmt: skip
+            arrays.append((spec, self._pieces(self.seconds, n)))
+        return arrays
+
     def _spec(self, path: str, dtype: np.dtype[Any], attributes: Mapping[str, JSON]) -> ArraySpec:
         rows = max(1, min(self.n_records, ROWS_A_PIECE))
         return ArraySpec(
             path, (self.dim,), (self.n_records,), dtype, (rows,), codec=TIME_CODEC, attributes=attributes
         )
 
-    def _pieces(self, values: Callable[[int, int], NDArray[Any]]) -> SidePieces:
+    def _pieces(self, values: Callable[[int, int], NDArray[Any]], every: int = 1) -> SidePieces:
+        step = max(1, ROWS_A_PIECE // every) * every
+
         def pieces() -> Iterator[NDArray[Any]]:
-            for start in range(0, self.n_records, ROWS_A_PIECE):
-                yield values(start, min(start + ROWS_A_PIECE, self.n_records))
+            for start in range(0, self.n_records, step):
+                yield values(start, min(start + step, self.n_records))[::every]
 
         return pieces
 
