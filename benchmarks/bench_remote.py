@@ -222,7 +222,8 @@ def summary_of(rounds: Sequence[Row]) -> Row:
     """The median of each number; of the stalls, which must not happen at all, the worst round's."""
     medians = {key: float(np.median([row[key] for row in rounds])) for key in rounds[0]}
     if "stalls" in medians:
-        medians["stalls"] = max(row["stalls"] for row in rounds)
+        worst = max(rounds, key=lambda row: row["stalls"] / row["frames_settled"])
+        medians |= {key: worst[key] for key in ("stalls", "frames_settled")}
     return medians
 
 

@@ -60,11 +60,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Pivot:
-    """A line for each value of one key, a column for each value of another, one number in the cells."""
+    """A line for each value of some keys, a column for each value of others, one number in the cells."""
 
     title: str
-    lines: str
-    columns: str
+    lines: tuple[str, ...]
+    columns: tuple[str, ...]
     cell: Column
     where: Callable[[Row], bool] = bool
     heading: str = ""
@@ -130,7 +130,7 @@ def is_ours(name: str) -> bool:
     return name.split(": ")[-1].split(",")[0] in OURS
 
 
-def is_loss(ours: Any, others: Iterable[Any], better: Better) -> bool:
+def is_loss(ours: Any, others: Iterable[Any], better: Better, tie: float = TIE) -> bool:
     """Whether our number is worse than the best of the others, by more than measuring allows.
 
     >>> is_loss(5.0, [4.0, 9.0], "low"), is_loss(5.0, [4.95], "low"), is_loss(5.0, [4.0], "high")
@@ -139,7 +139,7 @@ def is_loss(ours: Any, others: Iterable[Any], better: Better) -> bool:
     numbers = [other for other in others if isinstance(other, int | float)]
     if not better or not numbers or not isinstance(ours, int | float):
         return False
-    return ours > TIE * min(numbers) if better == "low" else ours * TIE < max(numbers)
+    return ours > tie * min(numbers) if better == "low" else ours * tie < max(numbers)
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -201,16 +201,19 @@ def _listing(table: Listing, rows: Sequence[Row]) -> str:
                 lost = is_ours(label) and is_loss(value, others, column.better)
             if table.goal is not None and column.value == table.goal[0]:
                 goal = table.goal[1] if isinstance(table.goal[1], float) else value_of(row, table.goal[1])
-                lost = is_loss(value, [goal], table.goal[2])
+                lost = is_loss(value, [goal], table.goal[2], tie=1.0)
             line.append(_cell(value, column, lost))
         lines.append(line)
     return markdown([table.heading, *(column.heading for column in columns)], lines)
 
 
 def _pivot(table: Pivot, rows: Sequence[Row]) -> str:
-    names = list(dict.fromkeys(str(row[table.lines]) for row in rows))
-    headings = list(dict.fromkeys(row[table.columns] for row in rows))
-    cells = {(str(row[table.lines]), row[table.columns]): value_of(row, table.cell.value) for row in rows}
+    names = list(dict.fromkeys(_label(row, table.lines) for row in rows))
+    headings = list(dict.fromkeys(_label(row, table.columns) for row in rows))
+    cells = {
+        (_label(row, table.lines), _label(row, table.columns)): value_of(row, table.cell.value)
+        for row in rows
+    }
     lines = []
     for name in names:
         line = [name]
@@ -224,7 +227,7 @@ def _pivot(table: Pivot, rows: Sequence[Row]) -> str:
             lost = is_ours(name) and is_loss(value, others, table.cell.better)
             line.append(_cell(value, table.cell, lost))
         lines.append(line)
-    return markdown([table.heading, *(_family_left_out(text_of(heading)) for heading in headings)], lines)
+    return markdown([table.heading, *(_family_left_out(heading) for heading in headings)], lines)
 
 
 def _family_left_out(heading: str) -> str:

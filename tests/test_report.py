@@ -53,7 +53,7 @@ def test_ways_are_compared_that_give_the_same_thing() -> None:
         {"case": "RGB: lazystore", "group": "a", "ms": 5.0},
         {"case": "values: lazystore", "group": "a", "ms": 2.0},
     ]
-    lines = lines_of(Pivot("", "case", "group", Column("", "ms", "low")), rows)
+    lines = lines_of(Pivot("", ("case",), ("group",), Column("", "ms", "low")), rows)
     assert "| RGB: lazystore | 5 |" in lines
     assert "| values: lazystore | **2** |" in lines
 

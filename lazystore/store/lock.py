@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from lazystore.errors import StoreError
 from lazystore.store.location import write_error
+from lazystore.telemetry import logger
+
+# Between attempts to remove a lock file: an error of the disk or of a file server may pass.
+REMOVE_PAUSES_S = (0.01, 0.05)
 
 try:
     import fcntl
@@ -71,8 +76,27 @@ def file_lock(path: Path, *, wait: bool, held_message: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        # While it is held: afterwards the file may be another process's lock.
+        is_gone = _remove(path)
         os.close(handle)
+        if not is_gone and fcntl is None:
+            # Windows removes no file that is open, by us or by whoever has the lock now.
+            is_gone = _remove(path)
+        if not is_gone:
+            logger.warning("the empty lock file %s cannot be removed; the next conversion will", path)
         with contextlib.suppress(OSError):
             path.parent.rmdir()
+
+
+def _remove(path: Path) -> bool:
+    """Whether the file is gone; a fault that passes is waited for."""
+    for pause_s in (*REMOVE_PAUSES_S, 0.0):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            time.sleep(pause_s)
+        else:
+            return True
+    return False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -130,3 +132,44 @@ def test_names_that_collide_are_refused_while_the_first_is_on_its_way(
     assert refused
     with ls.open(store_path) as store:
         assert list(store) == ["day/cam"]
+
+
+def failing_unlink(monkeypatch: pytest.MonkeyPatch, n_failures: int) -> list[str]:
+    """Removing fails so many times with an error of the disk; the attempts."""
+    real, attempts = os.unlink, []
+
+    def unlink(path: Any, **options: Any) -> None:
+        attempts.append(str(path))
+        if len(attempts) <= n_failures:
+            raise OSError(errno.EIO, "Input/output error", str(path))
+        real(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    return attempts
+
+
+def test_a_fault_at_removing_a_lock_that_passes_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again, and the file and its folder are gone."""
+    attempts = failing_unlink(monkeypatch, 2)
+    with lock.file_lock(tmp_path / "area" / ".root-lock", wait=True, held_message="held"):
+        pass
+    assert len(attempts) == 3
+    assert not (tmp_path / "area").exists()
+
+
+def test_a_lock_that_cannot_be_removed_is_told_and_removed_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An empty file that stays locks nobody out, and the work it guarded is done."""
+    path = tmp_path / "area" / ".root-lock"
+    with monkeypatch.context() as broken:
+        failing_unlink(broken, 1000)
+        with lock.file_lock(path, wait=True, held_message="held"):
+            pass
+    assert path.exists()
+    assert "cannot be removed; the next conversion will" in caplog.text
+    with lock.file_lock(path, wait=False, held_message="held"):
+        pass
+    assert not path.parent.exists()
