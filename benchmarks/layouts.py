@@ -269,11 +269,32 @@ EVENTS_SCALE = Layout(
     ),
 )
 
+MEMORY = Layout(
+    "Memory beside the cache's budget",
+    "Resident memory of a process that reads a movie larger than its cache. What is beyond the start and the "
+    "budget are threads, the codec's working memory and what is being read.",
+    (
+        Listing(
+            "",
+            ("case",),
+            (
+                Column("budget MB", "budget_mb"),
+                Column("start MB", "start_mb"),
+                Column("peak MB", "peak_mb"),
+                Column("beyond MB", "beyond_mb"),
+                Column("grown over budget", "grown_over_budget"),
+                Column("hit rate", "hit_rate"),
+            ),
+        ),
+    ),
+)
+
 LAYOUTS = {
     "playback": PLAYBACK,
     "renderer": RENDERER,
     "read": READ,
     "cache": CACHE,
+    "memory": MEMORY,
     "remote": REMOTE,
     "convert": CONVERT,
     "events": EVENTS,

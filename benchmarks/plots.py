@@ -76,7 +76,7 @@ def _picture(title: str, panels: Panels, has_limit: bool, path: Path) -> None:
     matplotlib.use("agg")
     from matplotlib.figure import Figure
 
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     lines = -(-len(panels) // columns)
     n_ways = max(map(len, panels.values()))
     # The same bytes for the same numbers: no date, and names of clip paths that do not change. Text
