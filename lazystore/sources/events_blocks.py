@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from lazystore.errors import SourceChangedError
 from lazystore.protocols import Block, SourceInfo
+from lazystore.sources import events_scan as scan
 from lazystore.sources.events_columns import EventColumns, Triggers
 from lazystore.sources.events_info import RecordingFacts, build_info, choose_sensor
 from lazystore.sources.identity import identify_file, identify_folder
@@ -73,8 +74,6 @@ class CheckpointedEvents:
     """
 
     def __init__(self, path: Path, decoder: BlockDecoder, options: Mapping[str, Any]) -> None:
-        from lazystore.sources import events_kernels_scan as scan
-
         self._name = path.name
         self._decoder = decoder
         identity = identify_folder(path) if path.is_dir() else identify_file(path)

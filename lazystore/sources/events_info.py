@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Column, SideArray, SourceIdentity, SourceInfo
 from lazystore.schema import JSON
+from lazystore.sources import events_scan as scan
 from lazystore.sources.events_columns import Triggers
 from lazystore.sources.options import Option
 
@@ -176,8 +177,6 @@ def build_info(
     SourceError
         If there are no events, an event lies before time zero, or outside the sensor.
     """
-    from lazystore.sources import events_kernels_scan as scan
-
     name, count = identity.name, int(totals[scan.EVENTS])
     check_totals(name, facts, sensor, totals)
     size = sensor.size or (int(totals[scan.X_MAX]) + 1, int(totals[scan.Y_MAX]) + 1)
@@ -235,8 +234,6 @@ def check_totals(name: str, facts: RecordingFacts, sensor: SensorChoice, totals:
     SourceError
         Naming the first such event and how many there are.
     """
-    from lazystore.sources import events_kernels_scan as scan
-
     if totals[scan.EVENTS] == 0:
         why = f" ({'; '.join(facts.problems)})" if facts.problems else ""
         raise SourceError(f"{name!r} ({facts.format}) holds no events{why}; nothing to read")

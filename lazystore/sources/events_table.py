@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lazystore.protocols import Block, SourceInfo
+from lazystore.sources import events_scan as scan
 from lazystore.sources.events_columns import EventColumns, Triggers
 from lazystore.sources.events_info import RecordingFacts, build_info, choose_sensor
 from lazystore.sources.identity import identify_file
@@ -51,8 +52,6 @@ class TableEvents:
     """
 
     def __init__(self, path: Path, table: EventTable, options: Mapping[str, Any]) -> None:
-        from lazystore.sources import events_kernels_scan as scan
-
         self._table = table
         identity = identify_file(path)
         sensor = choose_sensor(table.sensor, options)

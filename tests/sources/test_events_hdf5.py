@@ -17,6 +17,7 @@ import pytest
 from lazystore.errors import MissingExtraError, SourceError
 from lazystore.protocols import Source
 from lazystore.sources.events_hdf5 import DSEC, EVIO, MVSEC
+from lazystore.sources.events_hdf5_column import _inflater
 from lazystore.testing import check_source
 from tests.sources.event_files import (
     HEIGHT,
@@ -50,6 +51,26 @@ STORAGES: dict[str, dict[str, Any]] = {
 def open_evio(path: Path, **options: Any) -> Source:
     (source,) = EVIO.open(path, options)
     return source
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Deflated chunks with the fast library, and with Python's own where it is missing."""
+    module = pytest.importorskip("isal.isal_zlib") if request.param == "isal" else zlib
+    if request.param == "zlib":
+        monkeypatch.setitem(sys.modules, "isal.isal_zlib", None)
+    _inflater.cache_clear()
+    yield module
+    _inflater.cache_clear()
+
+
+@pytest.mark.parametrize("storage", ["gzip", "shuffle and gzip", "chunk larger than the data"])
+def test_deflated_chunks_with_either_library(tmp_path: Path, storage: str, inflater: Any) -> None:
+    """Both inflate to the same events."""
+    path = tmp_path / "a.h5"
+    write_evio(path, WITHOUT_TRIGGERS, **STORAGES[storage])
+    check_source(lambda: open_evio(path), EVENTS.columns, max_records=300)
+    assert _inflater() is inflater
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -238,21 +259,29 @@ def test_mvsec_has_a_stream_for_each_camera(tmp_path: Path) -> None:
 # --- damage ---------------------------------------------------------------------------------------
 
 
-def test_damaged_chunks_are_named(tmp_path: Path) -> None:
+def test_damaged_deflated_chunks_are_named(tmp_path: Path, inflater: Any) -> None:
     """A chunk that does not inflate, or to another size, names the dataset and its records."""
     path = tmp_path / "a.h5"
-    write_evio(path, WITHOUT_TRIGGERS, chunks=(100,), compression="gzip")
-    with h5py.File(path, "r+") as file:
-        file["events/y"].id.write_direct_chunk((300,), b"nonsense")
-    with pytest.raises(
-        SourceError, match=r"dataset '/events/y': the chunk of records 300 to 400 does not decode"
-    ):
-        open_evio(path)
-    write_evio(path, WITHOUT_TRIGGERS, chunks=(100,), compression="gzip")
-    with h5py.File(path, "r+") as file:
-        file["events/y"].id.write_direct_chunk((300,), zlib.compress(bytes(1 << 20)))
-    with pytest.raises(SourceError, match=r"does not decode \(more than 200 bytes\)"):
-        open_evio(path)
+    whole = zlib.compress(EVENTS.y[300:400].astype("<u2").tobytes())
+    damages = {
+        b"nonsense": "does not decode",
+        zlib.compress(bytes(1 << 20)): r"does not decode \(more than 200 bytes\)",
+        whole[: len(whole) // 2]: r"does not decode \(\d+ bytes instead of 200\)",
+        whole[:-1] + bytes([whole[-1] ^ 1]): r"does not decode \(.*check",
+    }
+    for stored, message in damages.items():
+        write_evio(path, WITHOUT_TRIGGERS, chunks=(100,), compression="gzip")
+        with h5py.File(path, "r+") as file:
+            file["events/y"].id.write_direct_chunk((300,), stored)
+        with pytest.raises(
+            SourceError, match=rf"dataset '/events/y': the chunk of records 300 to 400 {message}"
+        ):
+            open_evio(path)
+
+
+def test_damaged_chunks_are_named(tmp_path: Path) -> None:
+    """A chunk that does not decode, or to another size, names the dataset and its records."""
+    path = tmp_path / "a.h5"
     write_evio(path, WITHOUT_TRIGGERS, **STORAGES["blosc"])
     with h5py.File(path, "r+") as file:
         _, stored = file["events/t"].id.read_direct_chunk((128,))
