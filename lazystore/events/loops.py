@@ -3,6 +3,8 @@
 Events come as read-only columns t (int64, µs), x, y (uint16), p (uint8, 0/1) of shape (event,).
 Coordinates lie inside the sensor: the converter refuses others. Frames are `out`, float32 or integers,
 shape (polarity, y, x): one plane for both polarities, or OFF and ON; `split` is 1 where there are two.
+
+Indices are unsigned: a signed one may be negative, and is checked for it, at 0.5 ns an event.
 """
 
 from __future__ import annotations
@@ -50,10 +52,16 @@ def sum_exponential(
     out: NDArray[np.float32],
 ) -> None:  # fmt: skip
     """Add exp(-(t_ref - t) / tau) at each event's pixel; `bits`, `low`, `high` from `decay_tables`."""
-    mask = (1 << bits) - 1
+    shift, mask, planes = np.uint64(bits), np.uint64((1 << bits) - 1), np.uint8(split)
+    before: Any = np.int64(-1)
+    weight = np.float32(0)
     for i in range(x.size):
         age = t_ref - t[i]
-        out[split & p[i], y[i], x[i]] += np.float32(high[age >> bits] * low[age & mask])
+        if age != before:  # events often share a µs
+            before = age
+            place = np.uint64(age)
+            weight = np.float32(high[place >> shift] * low[place & mask])
+        out[planes & p[i], y[i], x[i]] += weight
 
 
 def sum_linear(
@@ -69,26 +77,43 @@ def latest_surface(
     out: NDArray[np.float32],
 ) -> None:  # fmt: skip
     """exp(-(t_ref - t) / tau) of each pixel's latest event, which has the largest value."""
-    mask = (1 << bits) - 1
+    shift, mask, planes = np.uint64(bits), np.uint64((1 << bits) - 1), np.uint8(split)
+    before: Any = np.int64(-1)
+    value = np.float32(0)
     for i in range(x.size):
         age = t_ref - t[i]
-        value = np.float32(high[age >> bits] * low[age & mask])
-        if value > out[split & p[i], y[i], x[i]]:
-            out[split & p[i], y[i], x[i]] = value
+        if age != before:
+            before = age
+            place = np.uint64(age)
+            value = np.float32(high[place >> shift] * low[place & mask])
+        plane = planes & p[i]
+        if value > out[plane, y[i], x[i]]:
+            out[plane, y[i], x[i]] = value
 
 
 def fill_voxels(t: T, x: XY, y: XY, p: P, t0: int, scale: float, out: NDArray[np.float32]) -> None:
     """Share each event's sign between the two bins around (t - t0) * scale; `out` is (bin, y, x)."""
-    last = np.uint64(out.shape[0] - 1)
+    last = out.shape[0] - 1
     one = np.float32(1)
+    width, plane = np.uint64(out.shape[2]), np.uint64(out.shape[1] * out.shape[2])
+    flat = out.reshape(-1)
+    before: Any = np.int64(-1)
+    whole: Any = np.int64(0)
+    first, part, rest = np.uint64(0), np.float32(0), one
     for i in range(x.size):
-        place = (t[i] - t0) * scale
-        below = np.uint64(place)  # unsigned: a signed index may be negative, and is checked for it
-        part = np.float32(place - np.float64(below))
+        after = t[i] - t0
+        if after != before:
+            before = after
+            place = after * scale
+            whole = np.int64(place)
+            part = np.float32(place - np.float64(whole))
+            rest = one - part
+            first = np.uint64(whole) * plane
+        at = first + np.uint64(y[i]) * width + np.uint64(x[i])
         sign = np.float32(2) * np.float32(p[i]) - one
-        out[below, y[i], x[i]] += sign * (one - part)
-        if below < last:
-            out[below + np.uint64(1), y[i], x[i]] += sign * part
+        flat[at] += sign * rest
+        if whole < last:
+            flat[at + plane] += sign * part
 
 
 # --- filters: `last` is each pixel's latest time, shape (y, x), NEVER before its first event ----
