@@ -143,13 +143,17 @@ class SourceInfo:
 class Block:
     """Records [start, stop) of every column; `missing` lists the records the source lost.
 
-    `reasons` says why, by record, for those of `missing` where the source knows.
+    `reasons` says why, by record, for those of `missing` where the source knows. `doubtful` are records
+    that came out of damaged data and may be made up in parts; `broken_packets` are those of its
+    groups that the decoder has refused so far.
     """
 
     start: int
     columns: Mapping[str, NDArray[Any]]
     missing: tuple[int, ...] = ()
     reasons: Mapping[int, str] = field(default_factory=dict)
+    doubtful: tuple[int, ...] = ()
+    broken_packets: tuple[int, ...] = ()
 
 
 @runtime_checkable

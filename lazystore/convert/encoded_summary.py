@@ -10,12 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.chunks import ceil_div, ranges_of
+from lazystore.chunks import ceil_div
+from lazystore.convert.damage import damage_shares
 from lazystore.convert.frame_summary import FrameSummary, Shares, SidePieces
 from lazystore.convert.overview_summary import OverviewSummary
 from lazystore.overviews.levels import Levels
@@ -26,7 +28,6 @@ from lazystore.schema import JSON, ArraySpec
 # 1,200 frames of 640x480 in colour take 2.9 s with 4 MB, 1.65 s with 16 MB, and no less with 32.
 BLOCK_BYTES = 16 * 1024 * 1024
 WAITING_BLOCKS = 1
-MISSING = "missing"
 # A kilobyte a frame is more than many a frame's packets: counts are kept a task, not a frame.
 HISTOGRAM = "stats/histogram"
 
@@ -72,7 +73,7 @@ class EncodedSummary:
         first = task * self.frames_per_task
         stop = min(first + self.frames_per_task, self._n_frames)
         parts: list[dict[str, NDArray[Any]]] = []
-        lost: list[int] = []
+        damaged: list[Block] = []
         overviews = self._overviews.begin()
         name = self._video.info.columns[0].name
 
@@ -85,7 +86,7 @@ class EncodedSummary:
             waiting: deque[Future[dict[str, NDArray[Any]]]] = deque()
             for begin in range(first, stop, self._block_frames):
                 block = self._video.read(begin, min(begin + self._block_frames, stop))
-                lost += block.missing
+                damaged.append(replace(block, columns={}))
                 waiting.append(beside.submit(look, block))
                 if len(waiting) > WAITING_BLOCKS:
                     parts.append(waiting.popleft().result())
@@ -93,7 +94,7 @@ class EncodedSummary:
         share = {
             path: self._joined(path, [part[path] for part in parts]) for path in (parts[0] if parts else ())
         }
-        return {**share, **overviews.arrays(), MISSING: np.array(lost, np.int64)}
+        return {**share, **overviews.arrays(), **damage_shares(damaged, with_missing=True)}
 
     def _joined(self, path: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
         if self._frames.is_per_frame(path, parts[0]) and path != HISTOGRAM:
@@ -105,16 +106,11 @@ class EncodedSummary:
         return total
 
     def finish(self, shares: Shares) -> tuple[list[tuple[ArraySpec, SidePieces]], dict[str, JSON]]:
-        """Statistics arrays, the frames that were lost, and how many frames a task looked after."""
+        """Statistics arrays and overviews, and how many frames a task looked after."""
 
         def statistics() -> Any:
             # Few frames in many bytes leave the last tasks without a frame.
-            for share in shares():
-                if len(share) > 1:
-                    yield {path: values for path, values in share.items() if path != MISSING}
+            return (share for share in shares() if any(path.startswith("stats/") for path in share))
 
-        lost = [int(index) for share in shares() for index in share[MISSING]]
         more: dict[str, JSON] = {"frames_per_statistics_block": self.frames_per_task}
-        if lost:
-            more["missing"] = [list(pair) for pair in ranges_of(tuple(lost))]
         return [*self._frames.side(statistics), *self._overviews.side(statistics)], more

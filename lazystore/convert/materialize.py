@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lazystore.convert.api import Prepared, available_cores, execute, local_output
+from lazystore.convert.damage import Damage
 from lazystore.convert.item_timing import timing_of_item
 from lazystore.convert.plan import DEFAULT_CODEC, Settings, layout, make_plan, read_samples
 from lazystore.convert.report import ConversionReport
@@ -54,12 +55,14 @@ class StoredVideo:
         self.user_attributes = dict(record.user_attributes)
         self._reader = open_encoded(location, record)
         spec = self._reader.spec
-        missing = record.attributes.get("missing", ())
-        self._missing = {index for low, high in missing for index in range(low, high)}
+        damage = Damage.of_attributes(record.attributes)
+        self._missing, self._doubtful = set(damage.missing), set(damage.doubtful)
         self.timing = timing_of_item(location, record)
         ticks = self.timing.ticks
         source = dict(record.attributes["source"])
         files = source.pop("files")
+        # Lines that the new item's own damage will write again, with its own numbers.
+        told: Any = damage.attributes(spec.shape[0], (), ()).get("problems", ())
         self._info = SourceInfo(
             kind=record.kind,
             format=source.pop("format"),
@@ -68,7 +71,7 @@ class StoredVideo:
             ticks=ticks,
             side=tuple(self._side(path) for path in self._labels()),
             attributes=source,
-            problems=tuple(record.attributes.get("problems", ())),
+            problems=tuple(line for line in record.attributes.get("problems", ()) if line not in told),
         )
 
     def _labels(self) -> list[str]:
@@ -96,7 +99,11 @@ class StoredVideo:
         tail = (0,) * (len(spec.shape) - 1)
         indices = [(number, *tail) for number in range(start, stop)]
         self._reader.fill_chunks(indices, [data[number : number + 1] for number in range(stop - start)])
-        return Block(start, {"data": data}, tuple(sorted(self._missing.intersection(range(start, stop)))))
+        missing, doubtful = (
+            tuple(sorted(numbers.intersection(range(start, stop))))
+            for numbers in (self._missing, self._doubtful)
+        )
+        return Block(start, {"data": data}, missing, doubtful=doubtful)
 
     def check_unchanged(self) -> None:
         """Notice an item that was replaced while it was being read.

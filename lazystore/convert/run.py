@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.chunks import ranges_of
+from lazystore.convert.damage import Damage, damage_shares
 from lazystore.convert.plan import ConversionPlan
 from lazystore.convert.summaries import Summary, side_of_arrays, summary_for
 from lazystore.errors import LazystoreError, SourceError
@@ -123,16 +123,17 @@ def run(
         if before_commit is not None:
             before_commit()
         missing, reasons = _losses(writer)
+        damage = Damage.of_shares(missing, (record.shares for record in writer.records()))
         side, more = summary.finish(lambda: (record.shares for record in writer.records()))
         attributes: dict[str, JSON] = {
             **plan.item.attributes,
             **more,
-            **_missing_attributes(plan, missing, reasons),
+            **damage.attributes(plan.timing.n_records, plan.info.problems, reasons),
         }
         times = [*plan.timing.side(), *plan.timing.side_of_bins(plan.levels.bins)]
         arrays = [*times, *side_of_arrays(plan.info.side), *side]
         record = writer.commit(arrays, attributes)
-        return RunResult(record, False, plan.item.n_tasks - resumed, resumed, missing)
+        return RunResult(record, False, plan.item.n_tasks - resumed, resumed, damage.missing)
 
 
 def _losses(writer: ItemWriter) -> tuple[tuple[int, ...], list[str]]:
@@ -143,21 +144,6 @@ def _losses(writer: ItemWriter) -> tuple[tuple[int, ...], list[str]]:
         missing += record.missing
         reasons += record.reasons[: MAX_REASONS - len(reasons)]
     return tuple(missing), reasons
-
-
-def _missing_attributes(
-    plan: ConversionPlan, missing: tuple[int, ...], reasons: list[str]
-) -> dict[str, JSON]:
-    if not missing:
-        return {}
-    problem = (
-        f"{len(missing)} of {plan.item.length} records could not be read from the source, "
-        f"the first is {missing[0]}; reading one is an error"
-    )
-    return {
-        "missing": [list(pair) for pair in ranges_of(missing)],
-        "problems": [*plan.info.problems, problem, *reasons],
-    }
 
 
 def _run_tasks(
@@ -179,7 +165,7 @@ def _run_tasks(
             return 0, 0
         start, stop = item.task_range(task)
         columns = checked_columns(plan, block, start, stop)
-        share = summary.share(start, columns, block.missing)
+        share = {**summary.share(start, columns, block.missing), **damage_shares([block])}
         reasons = [f"record {index}: {why}" for index, why in sorted(block.reasons.items())]
         return stop - start, writer.write_task(task, columns, share, block.missing, reasons)
 

@@ -140,6 +140,7 @@ class ConcatSource:
         pieces: list[Block] = []
         missing: list[int] = []
         reasons: dict[int, str] = {}
+        doubtful: list[int] = []
         number = bisect_right(self._starts, start) - 1
         position = start
         while position < stop:
@@ -148,13 +149,15 @@ class ConcatSource:
             pieces.append(piece)
             missing += [record + first for record in piece.missing]
             reasons |= {record + first: reason for record, reason in piece.reasons.items()}
+            # Packets of several files have no common number.
+            doubtful += [record + first for record in piece.doubtful]
             position = min(stop, last)
             number += 1
         if len(pieces) == 1:
-            return Block(start, pieces[0].columns, tuple(missing), reasons)
+            return Block(start, pieces[0].columns, tuple(missing), reasons, tuple(doubtful))
         names = [column.name for column in self._info.columns]
         columns = {name: np.concatenate([piece.columns[name] for piece in pieces]) for name in names}
-        return Block(start, columns, tuple(missing), reasons)
+        return Block(start, columns, tuple(missing), reasons, tuple(doubtful))
 
     def close(self) -> None:
         """Release the files of all; a later read opens them again."""

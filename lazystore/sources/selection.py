@@ -213,6 +213,8 @@ class SelectedSource:
                 columns,
                 tuple(record - self._start for record in block.missing),
                 {record - self._start: reason for record, reason in block.reasons.items()},
+                tuple(record - self._start for record in block.doubtful),
+                block.broken_packets,
             )
         return self._read_strided(start, stop)
 
@@ -230,6 +232,8 @@ class SelectedSource:
             for column in self._info.columns
         }
         missing: dict[int, str | None] = {}
+        doubtful: list[int] = []
+        broken: list[int] = []
         # Pieces of at most as many source records as the block has, so that memory at most doubles.
         through = self._every <= _MAX_STRIDE_READ_THROUGH
         count = max(1, (stop - start) // self._every) if through else 1
@@ -247,8 +251,14 @@ class SelectedSource:
                 for record in block.missing
                 if (record - self._start) % self._every == 0
             }
+            broken += block.broken_packets
+            doubtful += [
+                (record - self._start) // self._every
+                for record in block.doubtful
+                if (record - self._start) % self._every == 0
+            ]
         reasons = {record: reason for record, reason in missing.items() if reason is not None}
-        return Block(start, columns, tuple(missing), reasons)
+        return Block(start, columns, tuple(missing), reasons, tuple(doubtful), tuple(broken))
 
 
 def with_selection(attributes: Mapping[str, JSON], selection: Mapping[str, JSON]) -> dict[str, JSON]:

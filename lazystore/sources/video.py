@@ -180,7 +180,22 @@ class VideoSource:
         reasons |= dict.fromkeys(unfit, "its packet claims a picture of another size")
         for frame_index in reasons:
             data[frame_index - start] = 0
-        return Block(start, {"data": data}, tuple(sorted(reasons)), reasons)
+        doubtful = (frame for frame in self._decoder.doubtful_frames() if start <= frame < stop)
+        return Block(
+            start,
+            {"data": data},
+            tuple(sorted(reasons)),
+            reasons,
+            tuple(frame for frame in doubtful if frame not in reasons),
+            tuple(sorted(self._decoder.broken_packets.intersection(self._packets_of(start, stop)))),
+        )
+
+    def _packets_of(self, start: int, stop: int) -> range:
+        """Packets of the groups that frames [start, stop) belong to."""
+        seek_packet = self.frames.seek_packet
+        after = self.frames.seek_index(stop - 1) + 1
+        end = int(seek_packet[after]) if after < len(seek_packet) else len(self.scan.packets)
+        return range(int(seek_packet[self.frames.seek_index(start)]), end)
 
     def close(self) -> None:
         self._decoder.close()
