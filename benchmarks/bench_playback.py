@@ -240,56 +240,84 @@ def check(way: str, movie: Movie, n_frames: int) -> None:
 
 
 def measure(way: str, small: Movie, movie: Movie, n_frames: int, effort: Effort) -> Iterator[Row]:
-    """One way on one movie."""
+    """One way on one movie. Each part opens it anew, and lets go of it: no movie is in memory twice."""
     check(way, small, len(np.load(small.source, mmap_mode="r")))
     held = rss_bytes()
-    choice = np.random.default_rng(SEED)
     facts = {"n_frames": n_frames, "n_bins": int(np.load(movie.source, mmap_mode="r").shape[1])}
-    creations, firsts = [], []
     with PeakMemory() as memory:
-        for round_ in range(effort.n_openings):
-            start = time.perf_counter()
-            read, close, reader = WAYS[way](movie)
-            created = time.perf_counter()
-            read(round_ * (n_frames // effort.n_openings))
-            firsts.append(time.perf_counter() - created)
-            creations.append(created - start)
-            close()
-            if sum(creations) + sum(firsts) > 2 * effort.limit_s:
-                break
-    read, close, reader = WAYS[way](movie)
-    order = choice.permutation(n_frames)[: effort.n_random].tolist()
+        openings = first_frames(way, movie, n_frames, effort)
     # Not while memory is watched, which reads files of its own.
-    calls, n_bytes = io_counts()
-    random_times = single_times(read, order, effort.limit_s)
-    calls, n_bytes = (after - before for after, before in zip(io_counts(), (calls, n_bytes), strict=True))
-    random_counts = counts_of(reader)
-    close()
-    read, close, reader = WAYS[way](movie)
+    at_random, calls, n_bytes, random_counts = random_frames(way, movie, n_frames, effort)
     with PeakMemory() as later:
-        sequential = single_times(read, range(min(n_frames, effort.n_sequential)), effort.limit_s)
+        in_order, in_order_counts = frames_in_order(way, movie, n_frames, effort)
+    creations, firsts = np.median(openings, axis=0) * 1e3
     yield {
         "group": f"{n_frames:,} frames x {facts['n_bins']:,} bins",
         "case": way,
         **facts,
-        "create_ms": float(np.median(creations)) * 1e3,
-        "first_frame_ms": float(np.median(firsts)) * 1e3,
-        "open_and_first_ms": float(np.median(np.add(creations, firsts))) * 1e3,
-        **percentiles(random_times, "random"),
-        "sequential_frames_per_s": len(sequential) / sum(sequential),
-        **percentiles(sequential, "sequential"),
-        "read_calls_per_frame": calls / len(random_times),
-        "read_bytes_per_frame": n_bytes / len(random_times),
+        "create_ms": float(creations),
+        "first_frame_ms": float(firsts),
+        "open_and_first_ms": float(np.median(np.sum(openings, axis=1))) * 1e3,
+        **percentiles(at_random, "random"),
+        "sequential_frames_per_s": len(in_order) / sum(in_order),
+        **percentiles(in_order, "sequential"),
+        "read_calls_per_frame": calls / len(at_random),
+        "read_bytes_per_frame": n_bytes / len(at_random),
         **rss_row(max(memory.peak, later.peak), held),
-        "n_openings": len(creations),
-        "n_random": len(random_times),
-        "n_sequential": len(sequential),
+        "n_openings": len(openings),
+        "n_random": len(at_random),
+        "n_sequential": len(in_order),
         **{f"random_{name}": count for name, count in random_counts.items()},
-        **{f"sequential_{name}": count for name, count in counts_of(reader).items()},
+        **{f"sequential_{name}": count for name, count in in_order_counts.items()},
     }
-    close()
     if way in PLAYED and n_frames == max(size[0] for size in effort.sizes):
-        yield from scrub(way, movie, n_frames, facts, held, effort)
+        for trace, (path, fps) in traces(n_frames, effort.play_s).items():
+            yield {
+                "group": f"scrubbing: {trace}",
+                "case": way,
+                **facts,
+                **played(way, movie, path, fps, held),
+            }
+        yield {"group": "scrubbing: loop, no clock", "case": way, **facts, **looped(way, movie, held, effort)}
+
+
+def first_frames(way: str, movie: Movie, n_frames: int, effort: Effort) -> list[tuple[float, float]]:
+    """Seconds to open and to read a frame then, of several openings."""
+    openings: list[tuple[float, float]] = []
+    while len(openings) < effort.n_openings and np.sum(openings) < 2 * effort.limit_s:
+        openings.append(one_opening(way, movie, len(openings) * (n_frames // effort.n_openings)))
+    return openings
+
+
+def one_opening(way: str, movie: Movie, frame_index: int) -> tuple[float, float]:
+    start = time.perf_counter()
+    read, close, _ = WAYS[way](movie)
+    created = time.perf_counter()
+    read(frame_index)
+    shown = time.perf_counter()
+    close()
+    return created - start, shown - created
+
+
+def random_frames(way: str, movie: Movie, n_frames: int, effort: Effort) -> tuple[list[float], int, int, Row]:
+    """Seconds of each frame, reading calls and bytes, and our cache's numbers."""
+    read, close, reader = WAYS[way](movie)
+    order = np.random.default_rng(SEED).permutation(n_frames)[: effort.n_random].tolist()
+    before = io_counts()
+    times = single_times(read, order, effort.limit_s)
+    calls, n_bytes = np.subtract(io_counts(), before).tolist()
+    counts = counts_of(reader)
+    close()
+    return times, calls, n_bytes, counts
+
+
+def frames_in_order(way: str, movie: Movie, n_frames: int, effort: Effort) -> tuple[list[float], Row]:
+    """Seconds of each frame from the first on, and our cache's numbers."""
+    read, close, reader = WAYS[way](movie)
+    times = single_times(read, range(min(n_frames, effort.n_sequential)), effort.limit_s)
+    counts = counts_of(reader)
+    close()
+    return times, counts
 
 
 def rss_row(peak: int, held: int) -> Row:
@@ -301,33 +329,37 @@ def traces(n_frames: int, play_s: float) -> Mapping[str, tuple[Sequence[int], fl
     """Recorded playheads: frame numbers, and frames a second."""
     by_clock = paths(n_frames, int(play_s * 60))
     half_speed = [i % n_frames for i in range(n_frames // 4, n_frames // 4 + int(play_s * 30))]
-    played = ("forward, 60 fps", "backward, 60 fps", "a jump each second, 60 fps")
-    return {"forward, 30 fps": (half_speed, 30.0), **{trace: by_clock[trace] for trace in played}}
+    chosen = ("forward, 60 fps", "backward, 60 fps", "a jump each second, 60 fps")
+    return {"forward, 30 fps": (half_speed, 30.0), **{trace: by_clock[trace] for trace in chosen}}
 
 
-def scrub(way: str, movie: Movie, n_frames: int, facts: Row, held: int, effort: Effort) -> Iterator[Row]:
-    """Recorded ways through a movie by the clock, then in a loop as fast as it goes."""
-    for trace, (path, fps) in traces(n_frames, effort.play_s).items():
-        read, close, reader = WAYS[way](movie)
-        waits = play(read, path, fps)
-        yield {
-            "group": f"scrubbing: {trace}", "case": way, **facts, **waits_row(waits, fps),
-            "rss_over_start_mb": (rss_bytes() - held) / MEGABYTE, **counts_of(reader),
-        }  # fmt: skip
-        close()
+def played(way: str, movie: Movie, path: Sequence[int], fps: float, held: int) -> Row:
+    """A recorded playhead, by the clock."""
     read, close, reader = WAYS[way](movie)
+    waits = play(read, path, fps)
+    row = {
+        **waits_row(waits, fps), "rss_over_start_mb": (rss_bytes() - held) / MEGABYTE, **counts_of(reader),
+    }  # fmt: skip
+    close()
+    return row
+
+
+def looped(way: str, movie: Movie, held: int, effort: Effort) -> Row:
+    """Round and round, as fast as it goes."""
+    read, close, reader = WAYS[way](movie)
+    n_frames = len(np.load(movie.source, mmap_mode="r"))
     done, start = 0, time.perf_counter()
     with PeakMemory() as memory:
         while (passed := time.perf_counter() - start) < effort.loop_s:
             for _ in range(8):
                 read(done % n_frames)
                 done += 1
-    yield {
-        "group": "scrubbing: loop, no clock", "case": way, **facts,
+    row = {
         "frames_per_s": done / passed, "laps": done / n_frames,
         **rss_row(memory.peak, held), **counts_of(reader),
     }  # fmt: skip
     close()
+    return row
 
 
 def counts_of(reader: Any) -> Row:
