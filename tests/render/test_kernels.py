@@ -23,6 +23,7 @@ def unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process in which nothing is compiled yet."""
     monkeypatch.setattr(kernels, "_ready", {})
     monkeypatch.setattr(kernels, "_compiling", {})
+    monkeypatch.setattr(kernels, "_asked", set())
 
 
 def painted(dtype: str) -> Any:
@@ -76,6 +77,19 @@ def test_the_first_frame_does_not_wait_for_the_compiler(monkeypatch: pytest.Monk
     kernels.warm("f8")
     assert kernels.compiled("f8") is not None
     np.testing.assert_array_equal(painted("f8"), first)
+
+
+@pytest.mark.usefixtures("unprepared")
+def test_the_very_first_frame_starts_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which would take turns with it; the second frame does."""
+    built = []
+    monkeypatch.setattr(kernels, "_build", lambda kind: built.append(kind) or kernels.paint_values)
+    painted("f8")
+    assert kernels._compiling == {}
+    painted("f8")
+    assert list(kernels._compiling) == ["f8"]
+    kernels.warm("f8")
+    assert built == ["f8"]
 
 
 @pytest.mark.usefixtures("unprepared")
@@ -154,6 +168,7 @@ def test_a_fork_waits_until_numba_is_imported() -> None:
 import os, sys, warnings
 import numpy as np
 from lazystore.render import kernels
+assert kernels.compiled("f8") is None
 assert kernels.compiled("f8") is None
 warnings.simplefilter("ignore")
 child = os.fork()
