@@ -41,9 +41,10 @@ _DESCRIPTIONS = {
 class OverviewShare:
     """One task's part of the overviews; frames are added in order, a block at a time."""
 
-    def __init__(self, levels: Levels, data: ArraySpec) -> None:
+    def __init__(self, levels: Levels, data: ArraySpec, task_frames: int) -> None:
         self._levels = levels
         self._data = data
+        self._task_frames = task_frames
         self._rows: dict[int, dict[int, Row]] = {n: {} for n in _kept_bins(levels)}
 
     def add(self, start: int, frames: NDArray[Any], missing: Sequence[int] = ()) -> None:
@@ -73,7 +74,9 @@ class OverviewShare:
         """The share: by path, one row a bin that the task's frames touch, the first bin first."""
         share: dict[str, NDArray[Any]] = {}
         for n, rows in self._rows.items():
-            dtypes = exact_dtypes(self._data.dtype, n) if n in self._levels.exact else {}
+            # As narrow as the frames of one task allow.
+            n_added = min(n, self._task_frames)
+            dtypes = exact_dtypes(self._data.dtype, n_added) if n in self._levels.exact else {}
             for name in next(iter(rows.values()), {}):
                 stacked = np.stack([rows[number][name] for number in sorted(rows)])
                 share[f"{GROUP}/{n}/{name}"] = stacked.astype(dtypes.get(name, stacked.dtype))
@@ -104,7 +107,7 @@ class OverviewSummary:
 
     def begin(self) -> OverviewShare:
         """A new task's part."""
-        return OverviewShare(self.levels, self._data)
+        return OverviewShare(self.levels, self._data, self._task_frames)
 
     def side(self, shares: Shares) -> list[tuple[ArraySpec, SidePieces]]:
         """The arrays of every level, joined from the shares piece by piece."""

@@ -50,16 +50,20 @@ def add_integers(
 
 
 @numba.njit(nogil=True, cache=True)
-def add_wide(frames: NDArray[Any], total: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:
-    """Add frames (time, pixel) of four-byte integers: sums and extremes; squares leave 64 bits."""
+def add_plain(frames: NDArray[Any], total: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> None:
+    """Add frames (time, pixel) of integers to sums and extremes alone, in the sums' own width."""
     for begin in range(0, frames.shape[1], TILE):
-        end = min(begin + TILE, frames.shape[1])
+        size = min(TILE, frames.shape[1] - begin)
+        sums = total[begin : begin + size]
+        lows = low[begin : begin + size]
+        highs = high[begin : begin + size]
         for i in range(frames.shape[0]):
-            for j in range(begin, end):
-                value = frames[i, j]
-                total[j] += value
-                low[j] = value if value < low[j] else low[j]
-                high[j] = value if value > high[j] else high[j]
+            row = frames[i, begin : begin + size]
+            for j in range(size):
+                value = row[j]
+                sums[j] += value
+                lows[j] = value if value < lows[j] else lows[j]
+                highs[j] = value if value > highs[j] else highs[j]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -112,32 +116,32 @@ def sum_floats(
 @numba.njit(nogil=True, cache=True)
 def shrink(
     total: NDArray[Any],
-    count: NDArray[Any],
     low: NDArray[Any],
     high: NDArray[Any],
+    channels: int,
     factor: int,
     small_total: NDArray[Any],
-    small_count: NDArray[Any],
     small_low: NDArray[Any],
     small_high: NDArray[Any],
 ) -> None:
-    """Sums, counts and extremes of pixels (y, x, channel) to those of blocks of `factor` squared."""
-    height, width, channels = total.shape
-    for y in range(height):
-        block_y = y // factor
-        for block_x in range(small_total.shape[1]):
-            stop = min(width, (block_x + 1) * factor)
-            for c in range(channels):
-                added = 0.0
-                n = 0
-                lowest = small_low[block_y, block_x, c]
-                highest = small_high[block_y, block_x, c]
-                for x in range(block_x * factor, stop):
-                    added += total[y, x, c]
-                    n += count[y, x, c]
-                    lowest = min(lowest, np.float64(low[y, x, c]))
-                    highest = max(highest, np.float64(high[y, x, c]))
-                small_total[block_y, block_x, c] += added
-                small_count[block_y, block_x, c] += n
-                small_low[block_y, block_x, c] = lowest
-                small_high[block_y, block_x, c] = highest
+    """Sums and extremes of pixels (y, x and channel) to those of blocks of `factor` squared.
+
+    Down the columns first, where neighbours lie side by side; what is left is a row a block.
+    """
+    height, width = total.shape
+    for block_y in range(small_total.shape[0]):
+        top, bottom = block_y * factor, min((block_y + 1) * factor, height)
+        sums = total[top].astype(np.float64)
+        lows = low[top].copy()
+        highs = high[top].copy()
+        for y in range(top + 1, bottom):
+            more, lower, higher = total[y], low[y], high[y]
+            for i in range(width):
+                sums[i] += more[i]
+                lows[i] = lower[i] if lower[i] < lows[i] else lows[i]
+                highs[i] = higher[i] if higher[i] > highs[i] else highs[i]
+        for i in range(width):
+            place = i // channels // factor * channels + i % channels
+            small_total[block_y, place] += sums[i]
+            small_low[block_y, place] = min(small_low[block_y, place], np.float64(lows[i]))
+            small_high[block_y, place] = max(small_high[block_y, place], np.float64(highs[i]))

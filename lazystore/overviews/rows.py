@@ -40,14 +40,14 @@ def row_of_frames(frames: NDArray[Any]) -> Row:
 
 
 def _of_integers(flat: NDArray[Any]) -> Row:
-    from lazystore.overviews.kernels import TILE, add_integers, add_wide
+    from lazystore.overviews.kernels import TILE, add_integers, add_plain
 
     values = flat.view(np.uint8) if flat.dtype.kind == "b" else flat
     total = np.zeros(values.shape[1], np.int64)
     low, high = values[0].copy(), values[0].copy()
     row = {"sum": total, "min": low.view(flat.dtype), "max": high.view(flat.dtype)}
     if values.dtype.itemsize > 2:
-        add_wide(values, total, low, high)
+        add_plain(values, total, low, high)
         return row
     squares = np.zeros(values.shape[1], np.uint64)
     narrow = (np.int32, np.uint32) if values.dtype.itemsize == 1 else (np.int64, np.uint64)
@@ -134,19 +134,56 @@ def small_row(frames: NDArray[Any], preview: Preview) -> Row:
     Row
         ``sum``, ``min``, ``max`` as float64, ``valid_count`` as int64; shape (y, x[, channel]).
     """
+    # Over time first, many pixels at once; blocks are then made of one picture.
+    row = _plain_row(frames)
+    shape = preview_shape(frames.shape, preview)[1:]
+    total, low, high = np.zeros(shape), np.full(shape, np.inf), np.full(shape, -np.inf)
+    _shrink(row["sum"], row["min"], row["max"], preview.factor, total, low, high)
+    if "valid_count" in row:
+        valid, count = row["valid_count"], np.zeros(shape)
+        _shrink(valid, valid, valid, preview.factor, count, np.zeros(shape), np.zeros(shape))
+        counts = count.astype(np.int64)
+    else:
+        heights, widths = (_block_sizes(size, preview.factor) for size in frames.shape[1:3])
+        block = heights[:, None] * widths * len(frames)
+        counts = np.broadcast_to(block.reshape(*block.shape, *[1] * (len(shape) - 2)), shape).copy()
+    return {"sum": total, "valid_count": counts, "min": low, "max": high}
+
+
+def _block_sizes(size: int, factor: int) -> NDArray[np.int64]:
+    """Pixels a block along one axis; the last may have fewer."""
+    starts = np.arange(0, size, factor)
+    return np.asarray(np.minimum(starts + factor, size) - starts, np.int64)
+
+
+def _plain_row(frames: NDArray[Any]) -> Row:
+    """Sum, extremes and, of floats, number of finite values: nothing that a picture does not show."""
+    from lazystore.overviews.kernels import add_plain
+
+    kind = frames.dtype
+    if kind.kind == "f" or len(frames) > MAX_FRAMES_A_CALL:
+        return row_of_frames(frames)
+    flat = np.ascontiguousarray(frames).reshape(len(frames), -1)
+    flat = flat.view(np.uint8) if kind.kind == "b" else flat
+    total = np.zeros(flat.shape[1], np.int32 if kind.itemsize <= 2 else np.int64)
+    low, high = flat[0].copy(), flat[0].copy()
+    add_plain(flat, total, low, high)
+    return {name: v.reshape(frames.shape[1:]) for name, v in (("sum", total), ("min", low), ("max", high))}
+
+
+def _shrink(
+    total: NDArray[Any], low: NDArray[Any], high: NDArray[Any], factor: int, *small: NDArray[Any]
+) -> None:
     from lazystore.overviews.kernels import shrink
 
-    # Over time first, many pixels at once; blocks are then made of one picture.
-    row = row_of_frames(frames)
-    pictures = {name: values.reshape(*values.shape[:2], -1) for name, values in row.items()}
-    shape = preview_shape(frames.shape, preview)[1:]
-    blocks = (*shape[:2], pictures["sum"].shape[2])
-    total, count = np.zeros(blocks), np.zeros(blocks, np.int64)
-    low, high = np.full(blocks, np.inf), np.full(blocks, -np.inf)
-    counts = pictures.get("valid_count", np.full(pictures["sum"].shape, len(frames), np.int64))
-    shrink(pictures["sum"], counts, pictures["min"], pictures["max"], preview.factor, total, count, low, high)
-    small = {"sum": total, "valid_count": count, "min": low, "max": high}
-    return {name: values.reshape(shape) for name, values in small.items()}
+    channels = 1 if total.ndim == 2 else total.shape[2]
+    large = (_lines(values) for values in (total, low, high))
+    shrink(*large, channels, factor, *map(_lines, small))  # type: ignore[call-arg,arg-type]  # three and three
+
+
+def _lines(values: NDArray[Any]) -> NDArray[Any]:
+    """Pixels and channels of a line side by side."""
+    return values.reshape(len(values), -1)
 
 
 def variance_of_integers(total: NDArray[Any], squares: NDArray[Any], n: int, ddof: float) -> NDArray[Any]:
