@@ -73,11 +73,14 @@ def main(folder: Path, n_kills: int, seed: int) -> dict[str, Any]:
     new_folder(work, source)
     convert(work)
     wanted = snapshot(work)
-    new_folder(work, source)
-    began = time.monotonic()
-    os.waitpid(start_child(work), 0)
-    whole_s = time.monotonic() - began
-    assert snapshot(work) == wanted
+    times_s = []
+    for _ in range(3):  # the quickest: one that was held up would let most kills come too late
+        new_folder(work, source)
+        began = time.monotonic()
+        os.waitpid(start_child(work), 0)
+        times_s.append(time.monotonic() - began)
+        assert snapshot(work) == wanted
+    whole_s = min(times_s)
     report: dict[str, Any] = {"refused": 0, "whole": 0, "redone": [], "problems": []}
     for number in range(n_kills):
         new_folder(work, source)
