@@ -12,6 +12,9 @@ from lazystore.cache.policy import Motion
 
 # A demand that finds its chunk in a pass waits for the whole of it: 16 frames of 640x424 take 15 ms.
 PASS_CHUNKS = 16
+# One pass is read at a time, and plans are made 300 times a second: two thousand frames in each took a
+# third of the time of playing as fast as possible.
+MAX_CHUNKS_AHEAD = 4 * PASS_CHUNKS
 # One step back happens by chance, and the reader keeps a few frames for that. Long strides back are a
 # search, not playback: decoding whole groups for it would keep the next demand waiting.
 STEPS_BACK = 2
@@ -43,11 +46,12 @@ def passes(
     """
     found: list[list[int]] = []
     if motion.stride >= 0 or motion.run < STEPS_BACK or -motion.stride > MAX_STRIDE_BACK:
-        for number in numbers:
-            last = found[-1] if found else []
-            if last and len(last) < PASS_CHUNKS and group_of(number) == group_of(last[0]):
-                last.append(number)
+        group = range(0)
+        for number in numbers[:MAX_CHUNKS_AHEAD]:
+            if found and len(found[-1]) < PASS_CHUNKS and number in group:
+                found[-1].append(number)
             else:
+                group = group_of(number)
                 found.append([number])
         return found
     left = max_chunks
