@@ -121,7 +121,7 @@ def judge(case: str, path: Path, tool: str) -> Row:
         context = TOOLS[tool](path)
         ask = context.__enter__()
     except Exception as error:
-        return {**row, "cannot_open": f"{type(error).__name__}: {error}".splitlines()[0][:100]}
+        return {**row, "cannot_open": f"cannot open it ({type(error).__name__})"}
     try:
         place = _place_of_frames(ask, tool, path, times)
         for name, order in orders(len(numbers)).items():

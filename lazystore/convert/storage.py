@@ -113,7 +113,7 @@ def _why_larger(packets: PacketSource, settings: Settings) -> str | None:
     if size <= estimate:
         return None
     codec = packets.video.info.attributes["codec"]
-    return f"its {codec} packets take {size / 1e6:,.1f} MB, pixels about {estimate / 1e6:,.1f} MB"
+    return f"its {codec} packets take {size / 1e6:.3g} MB, pixels about {estimate / 1e6:.3g} MB"
 
 
 def is_lossless(video: VideoSource) -> bool:
