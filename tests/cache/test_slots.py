@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lazystore.anonymous_memory import anonymous_memory
+from lazystore.anonymous_memory import HUGE_PAGE_BYTES, anonymous_memory
 from lazystore.cache import slots
 from lazystore.cache.shelf import held_bytes
 from lazystore.cache.slots import MIN_SLOT_BYTES, ChunkMemory, Slot, SlotBank
@@ -162,11 +162,32 @@ def test_a_mapping_that_is_used_in_part_stays_whole() -> None:
 def test_a_large_budget_shares_mappings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system has 65,530 of them."""
     made = made_by(monkeypatch)
-    memory = SlotBank(Ledger(slots.MAX_MAPPINGS * 1_000_000)).open(KB8)
+    memory = SlotBank(Ledger(slots.MAX_MAPPINGS * 1_000_000)).open(KB8 + 8)
     chunks = [kept(memory, frame(i)) for i in range(300)]
     assert [int(chunk[0, 0]) for chunk in chunks] == list(range(300))
     assert len(made) == 3
     assert min(made) >= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "chunk_nbytes", "expected"),
+    [
+        (512 << 20, KB8, HUGE_PAGE_BYTES),
+        (500 << 20, KB8, slots.MIN_MAPPING_BYTES),
+        (512 << 20, 3 * KB8, 6 * 3 * KB8),
+        (40 << 30, KB8, 3 * HUGE_PAGE_BYTES),
+    ],
+    ids=["whole", "small budget", "does not fill them", "large budget"],
+)
+def test_chunks_that_fill_huge_pages_share_them(
+    monkeypatch: pytest.MonkeyPatch, limit_bytes: int, chunk_nbytes: int, expected: int
+) -> None:
+    """Only beside a budget where what they keep from the system is little."""
+    made = made_by(monkeypatch)
+    memory = SlotBank(Ledger(limit_bytes)).open(chunk_nbytes)
+    chunks = [kept(memory, frame(i)) for i in range(5)]
+    assert [int(chunk[0, -1]) for chunk in chunks] == list(range(5))
+    assert made == [expected]
 
 
 def test_batches_make_no_new_memory_once_the_budget_is_full(
