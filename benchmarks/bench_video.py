@@ -105,6 +105,19 @@ class PyavSeeker:
         self._file.close()
 
 
+def cv2_seeker(path: Path) -> Cv2Seeker | None:
+    """None where it is not installed, or cannot read this codec: failing is quick."""
+    if find_spec("cv2") is None:
+        return None
+    seeker = Cv2Seeker(path)
+    try:
+        seeker.frame(0)
+    except EOFError:
+        seeker.close()
+        return None
+    return seeker
+
+
 class Cv2Seeker:
     """Frames by number, as OpenCV has it."""
 
@@ -116,7 +129,10 @@ class Cv2Seeker:
 
     def frame(self, index: int) -> Any:
         self._capture.set(self._position, index)
-        return self._capture.read()[1]
+        is_there, image = self._capture.read()
+        if not is_there:
+            raise EOFError(index)
+        return image
 
     def close(self) -> None:
         self._capture.release()
@@ -179,8 +195,8 @@ def measure_jumps(path: Path, store: Path, times: list[int], looks: int) -> Row:
         reader = opened.reader(opened.records["video"], "data")
         tail = (0,) * (len(reader.spec.shape) - 1)
         seekers: dict[str, Any] = {"pyav": PyavSeeker(path, times)}
-        if find_spec("cv2") is not None:
-            seekers["cv2"], found["cv2"] = Cv2Seeker(path), []
+        if (cv2 := cv2_seeker(path)) is not None:
+            seekers["cv2"], found["cv2"] = cv2, []
         asks: dict[str, Callable[[int], Any]] = {"ours": lambda index: reader.read_chunk((index, *tail))}
         asks |= {name: seeker.frame for name, seeker in seekers.items()}
         for ask in asks.values():
@@ -239,8 +255,8 @@ def measure_backwards(path: Path, store: Path, times: list[int], looks: int) -> 
                 item[index]
         row = {"reverse_hz": len(item) / timed.wall_s}
     seekers: dict[str, Any] = {"pyav": PyavSeeker(path, times)}
-    if find_spec("cv2") is not None:
-        seekers["cv2"] = Cv2Seeker(path)
+    if (cv2 := cv2_seeker(path)) is not None:
+        seekers["cv2"] = cv2
     part = range(len(times) - 1, max(-1, len(times) - 1 - looks), -1)
     for name, seeker in seekers.items():
         with Timed() as timed:

@@ -58,6 +58,8 @@ class EncodedVideoReader:
         Decoded frames that each decoder keeps, in bytes.
     max_decoders
         Places of the recording that are decoded at once.
+    sound
+        Whether all frames were decoded when the video was stored, and nothing was damaged.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class EncodedVideoReader:
         threads: int = 0,
         keep_bytes: int = KEEP_BYTES,
         max_decoders: int = MAX_DECODERS,
+        sound: bool = False,
     ) -> None:
         held = (len(frames), *record.pixels.shape)
         if spec.shape != held or spec.dtype != record.pixels.dtype:
@@ -102,6 +105,7 @@ class EncodedVideoReader:
         self._threads = threads
         self._keep_bytes = keep_bytes
         self._max_decoders = max_decoders
+        self._sound = sound
         self._n_chunks = grid_shape(spec.shape, spec.chunks)[0]
         self._pool = DecoderPool(self._make_session, max_decoders)
 
@@ -188,6 +192,7 @@ class EncodedVideoReader:
             "threads": self._threads,
             "keep_bytes": self._keep_bytes,
             "max_decoders": self._max_decoders,
+            "sound": self._sound,
         }
         return _rebuild, (positional, named)
 
@@ -199,6 +204,7 @@ class EncodedVideoReader:
             self._frames,
             threads=self._threads,
             keep_bytes=self._keep_bytes,
+            sound=self._sound,
         )
 
     def _frames_of(self, chunk_index: ChunkIndex) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from lazystore.store.index import ItemRecord
 from lazystore.store.location import Location
 from lazystore.store.together import read_together
 from lazystore.video.record import FRAME_PACKETS, PAYLOAD, EncodedVideo, tables_of_arrays
+from lazystore.video.tables import FrameTable
 
 ENTRY = "encoded"
 
@@ -88,4 +89,12 @@ def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:
         frames,
         spec_of_encoded(record),
         missing=missing,
+        sound=_is_sound(record, frames),
     )
+
+
+def _is_sound(record: ItemRecord, frames: FrameTable) -> bool:
+    """Whether the conversion has decoded every frame, and found no damage."""
+    damage = ("missing", "doubtful", "broken_packets")
+    is_checked = record.attributes.get("frames_checked") is True
+    return is_checked and not len(frames.cut_packet) and not any(record.attributes.get(k) for k in damage)

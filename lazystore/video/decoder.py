@@ -52,6 +52,10 @@ class FrameDecoder:
         Packets and the decoder. Closed by `close`.
     frames
         What the stream shows.
+    skips
+        Whether pictures that no other refers to may be left out on the way to a frame: a third of the
+        work with B-frames. Only for streams that are known to be sound, since a picture that damage has
+        cost is then not told from one that was left out.
     error, remedy
         Raised where the stream does not fit `frames`; its one line ends with what to do then.
 
@@ -68,12 +72,19 @@ class FrameDecoder:
     """
 
     def __init__(
-        self, feed: PacketFeed, frames: FrameTable, *, error: type[LazystoreError], remedy: str
+        self,
+        feed: PacketFeed,
+        frames: FrameTable,
+        *,
+        error: type[LazystoreError],
+        remedy: str,
+        skips: bool = False,
     ) -> None:
         self._feed = feed
         self._frames = frames
         self._error = error
         self._remedy = remedy
+        self._skips = skips
         self._reorder_depth = min(frames.reorder_depth(), MAX_REORDER_DEPTH)
         self._behind = frames.frames_behind()
         # Groups, by their seek point: odd in a run with threads, which only suggests where; and
@@ -150,6 +161,8 @@ class FrameDecoder:
         self._fed = -1  # last packet that went in
         self._drained = False
         self._in_doubt = False
+        self._skipping = False
+        self._skipped_below = 0  # frames below may have been left out
 
     def _begin(self, seek_index: int, *, alone: bool = False) -> None:
         self._forget()
@@ -158,6 +171,8 @@ class FrameDecoder:
         context = self._feed.context
         # A flush forgets how many frames to hold back, and the first ones would be dropped.
         context.reorder_depth = max(context.reorder_depth, self._reorder_depth)
+        if self._skips:
+            context.skip_frame = "DEFAULT"
         self._run, self._alone = seek_index, alone
         self._fed = packet_index - 1
         self._first = int(self._frames.seek_frame[seek_index])
@@ -240,7 +255,19 @@ class FrameDecoder:
             return
         self._fed, packet = fed
         packet.pts = packet.dts = self._fed
+        if self._skips:
+            self._skip_or_not()
         self._accept(self._decode(packet))
+
+    def _skip_or_not(self) -> None:
+        """Have the packet left out if its frame is passed anyway and no other refers to it."""
+        frame_index = int(self._frames.frame_of_packet[self._fed])
+        is_passed = not self._alone and 0 <= frame_index < self._next
+        if is_passed is not self._skipping:
+            self._feed.context.skip_frame = "NONREF" if is_passed else "DEFAULT"
+            self._skipping = is_passed
+        if is_passed:
+            self._skipped_below = max(self._skipped_below, frame_index + 1)
 
     def _decode(self, packet: AnyPacket | None) -> Iterable[VideoFrame]:
         from av import FFmpegError
@@ -263,8 +290,9 @@ class FrameDecoder:
             if frame_index <= self._last:
                 self._accept_late(frame_index)
                 continue
-            if frame_index > self._last + 1:
-                self._doubt(self._last + 1)
+            expected = max(self._last + 1, self._skipped_below)
+            if frame_index > expected:
+                self._doubt(expected)
             if frame.is_corrupt:
                 self._doubt(frame_index)
             self._last = frame_index
