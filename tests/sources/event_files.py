@@ -115,7 +115,8 @@ def evt3_words(events: Events) -> list[int]:
     while at < len(stream):
         time, kind, values = stream[at]
         if time >> 12 & 0xFFF != high:
-            high, low = time >> 12 & 0xFFF, 0
+            # The low bits are said again, as sensors do: decoders differ in what they are until then.
+            high, low = time >> 12 & 0xFFF, None
             words.append(0x8000 | high)
         if time & 0xFFF != low:
             low = time & 0xFFF
