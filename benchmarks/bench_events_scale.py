@@ -1,10 +1,18 @@
 """Event recordings of 2, 20 and 200 million events: conversion, memory, and what reading costs with length.
 
     python -m benchmarks.bench_events_scale [--json FILE] [--tiny] [--events 2e6,20e6,200e6]
+                                            [--formats raw,hdf5] [--peer-events 26e6]
 
-A real RAW EVT2 recording is tiled with time offsets (LAZYSTORE_CORPUS; made words where it is unset),
-and converted in a child process, whose peak memory is its own. Reads are from a store that was just
-written, so the page cache is warm; "cold" means that nothing of a window is decoded yet.
+A real RAW EVT2 recording is tiled with time offsets (LAZYSTORE_CORPUS; made words where it is unset), as RAW
+and as HDF5 in evio's layout and storage (chunks of 100,000, gzip 1), and converted in a child process, whose
+peak memory is its own. Reads are from a store that was just written, so the page cache is warm. "Cold" means
+that no chunk of a window is decoded yet, in a stream that is open and has answered before: files and shard
+indexes are as after the first look, as in a viewer that runs. A window of 50,000 events meets one chunk
+or two.
+
+Beside that, in children of their own: the same HDF5 file loaded by evlib and opened here, with a first and a
+tenth window; and six recordings opened one after the other, each to its first picture, with no state kept
+between them but what the process's cache holds.
 """
 
 from __future__ import annotations
@@ -13,10 +21,13 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,15 +40,78 @@ WINDOW_EVENTS = 50_000
 REPEATS = 25
 TIME_HIGH, CD_ON = 0x8, 0x1
 
+PRELUDE = """import json, sys, time
+
+def peak_mb():
+    try:  # not ru_maxrss, which starts from the parent's on Linux
+        with open("/proc/self/status") as status:
+            return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM"))
+    except OSError:
+        import resource
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+"""
+
 CHILD = """
-import json, resource, sys, time
 import lazystore as ls
 began = time.perf_counter()
 report = ls.convert(sys.argv[1], sys.argv[2], name="events")
 seconds = time.perf_counter() - began
 item = report.items[0]
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds, "events": item.records, "stored": item.stored_bytes, "rss": peak}))
+print(json.dumps({"seconds": seconds, "events": item.records, "stored": item.stored_bytes, "rss": peak_mb()}))
+"""
+
+OURS = """
+import lazystore as ls
+seconds = {}
+for name in ("open_with_imports_ms", "open_ms"):
+    began = time.perf_counter()
+    store = ls.open(sys.argv[1])
+    stream = store["events"]
+    seconds[name] = (time.perf_counter() - began) * 1e3
+duration = int(sys.argv[2]) * (stream.t_stop - stream.t_start) // len(stream)
+for number in range(1, 11):
+    t0 = stream.t_start + (stream.t_stop - stream.t_start) * number // 12
+    began = time.perf_counter()
+    window = stream.window(t0, t0 + duration)
+    if number in (1, 10):
+        seconds[f"window_{number}_ms"] = (time.perf_counter() - began) * 1e3
+seconds["rss_mb"] = peak_mb()
+print(json.dumps(seconds))
+"""
+
+EVLIB = """
+import evlib, polars
+began = time.perf_counter()
+table = evlib.load_events(sys.argv[1]).collect()
+seconds = {"open_ms": (time.perf_counter() - began) * 1e3}
+t = table["t"].dt.total_microseconds()
+first, last = t[0], t[-1] + 1
+duration = int(sys.argv[2]) * (last - first) // len(table)
+for number in range(1, 11):
+    t0 = first + (last - first) * number // 12
+    low, high = (polars.duration(microseconds=edge, time_unit="us") for edge in (t0, t0 + duration))
+    began = time.perf_counter()
+    window = table.filter((polars.col("t") >= low) & (polars.col("t") < high))
+    if number in (1, 10):
+        seconds[f"window_{number}_ms"] = (time.perf_counter() - began) * 1e3
+seconds["rss_mb"] = peak_mb()
+print(json.dumps(seconds))
+"""
+
+SWITCH = """
+import lazystore as ls
+times = []
+for path in sys.argv[2:] * 2:
+    began = time.perf_counter()
+    with ls.open(path) as store:
+        stream = store["events"]
+        duration = int(sys.argv[1]) * (stream.t_stop - stream.t_start) // len(stream)
+        picture = stream.frames(duration, mode="polarity")[0]
+    times.append((time.perf_counter() - began) * 1e3)
+assert (picture != 127).any()
+peak = peak_mb()
+print(json.dumps({"very_first_ms": times[0], "slowest_other_ms": max(times[1:]), "rss_mb": peak}))
 """
 
 
@@ -76,17 +150,75 @@ def write_tiled(path: Path, n_events: int) -> None:
             file.write(shifted.tobytes())
 
 
-def measure(n_events: int, folder: Path) -> dict[str, Any]:
-    """One length: conversion in a child, then open, cold and warm windows, a frame."""
-    source, store_path = folder / "events.raw", folder / f"{n_events}.zarr"
+def write_tiled_hdf5(path: Path, n_events: int) -> None:
+    """The same events in evio's layout."""
+    import h5py
+
+    _, words = template()
+    is_high, is_event = words >> 28 == TIME_HIGH, words >> 28 <= CD_ON
+    # Number of the last TIME_HIGH before each word; events before the first one have no time.
+    latest = np.maximum.accumulate(np.where(is_high, np.arange(len(words)), -1))
+    is_event &= latest >= 0
+    high = (words[latest[is_event]] & 0x0FFFFFFF).astype(np.int64)
+    words = words[is_event]
+    t = high << 6 | (words >> 22 & 63)
+    columns = {"t": t, "x": words >> 11 & 2047, "y": words & 2047, "p": words >> 28}
+    tiles, span = max(1, -(-n_events // len(t))), int(t.max() - t.min()) + 64
+    with h5py.File(path, "w") as file:
+        file.attrs["width"], file.attrs["height"] = 640, 480
+        for (name, values), dtype in zip(columns.items(), ("i8", "u2", "u2", "i1"), strict=True):
+            dataset = file.create_dataset(
+                f"events/{name}", (tiles * len(t),), dtype, chunks=(100_000,), compression="gzip",
+                compression_opts=1,
+            )  # fmt: skip
+            for tile in range(tiles):
+                moved = values + tile * span if name == "t" else values
+                dataset[tile * len(t) : (tile + 1) * len(t)] = moved.astype(dtype)
+
+
+WRITERS = {"raw": (".raw", write_tiled), "hdf5": (".h5", write_tiled_hdf5)}
+
+
+def in_child(code: str, *arguments: object) -> dict[str, Any]:
+    """What a fresh process prints."""
+    command = [sys.executable, "-c", PRELUDE + code, *map(str, arguments)]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return found
+
+
+def against_evlib(n_events: int, folder: Path) -> dict[str, Any]:
+    """Opening and windows of one HDF5 file, by evlib and from a store made of it."""
+    source, store = folder / "peer.h5", folder / "peer.zarr"
+    write_tiled_hdf5(source, n_events)
+    converted = in_child(CHILD, source, store)
+    ours = in_child(OURS, store, WINDOW_EVENTS)
+    row: dict[str, Any] = {"case": "against evlib", "events": converted["events"]}
+    row |= {"convert_s": converted["seconds"]} | {f"ours_{name}": value for name, value in ours.items()}
+    if find_spec("evlib"):
+        peer = in_child(EVLIB, source, WINDOW_EVENTS)
+        row |= {f"evlib_{name}": value for name, value in peer.items()}
+    source.unlink()
+    return row
+
+
+def switching(n_events: int, folder: Path) -> dict[str, Any]:
+    """Six recordings, one after the other, twice; the second time round some chunks are still decoded."""
+    source, stores = folder / "one.raw", [folder / f"six-{number}.zarr" for number in range(6)]
     write_tiled(source, n_events)
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, str(source), str(store_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    done = json.loads(child.stdout)
+    in_child(CHILD, source, stores[0])
+    for store in stores[1:]:
+        shutil.copytree(stores[0], store)
+    source.unlink()
+    return {"case": "six recordings", "events": n_events, **in_child(SWITCH, WINDOW_EVENTS, *stores)}
+
+
+def measure(n_events: int, folder: Path, file_format: str) -> dict[str, Any]:
+    """One length: conversion in a child, then open, cold and warm windows, a frame."""
+    ending, write = WRITERS[file_format]
+    source, store_path = folder / f"events{ending}", folder / f"{n_events}-{file_format}.zarr"
+    write(source, n_events)
+    done = in_child(CHILD, source, store_path)
     source.unlink()
     opens = []
     for _ in range(5):
@@ -98,6 +230,7 @@ def measure(n_events: int, folder: Path) -> dict[str, Any]:
     rng = np.random.default_rng(1)
     with ls.open(store_path) as store:
         stream = store["events"]
+        stream.window(stream.t_start, stream.t_start + 1)
         duration = WINDOW_EVENTS * (stream.t_stop - stream.t_start) // len(stream)
         # Far enough apart that no window meets a chunk that another one decoded.
         apart = max(1, (stream.t_stop - stream.t_start) // (5 * duration))
@@ -115,10 +248,12 @@ def measure(n_events: int, folder: Path) -> dict[str, Any]:
             began = time.perf_counter()
             movie[int(index)]
             frames.append(time.perf_counter() - began)
+    shutil.rmtree(store_path)
     return {
+        "case": file_format,
         "events": done["events"],
         "convert_mev_per_s": done["events"] / done["seconds"] / 1e6,
-        "peak_rss_mb": done["rss"] / 1e6,
+        "peak_rss_mb": done["rss"],
         "bytes_per_event": done["stored"] / done["events"],
         "open_ms": median(opens) * 1e3,
         "cold_window_ms": median(cold) * 1e3,
@@ -128,23 +263,35 @@ def measure(n_events: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def shown(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:,.3f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes, for the tests")
     parser.add_argument("--events", default="2e6,20e6,200e6", help="numbers of events")
+    parser.add_argument("--formats", default="raw,hdf5", help="what is converted")
+    parser.add_argument("--peer-events", default="26e6", help="events for evlib and the six; 0 for neither")
     options = parser.parse_args()
-    sizes = [200_000] if options.tiny else [int(float(text)) for text in options.events.split(",")]
-    rows = []
+    sizes = [200_000] if options.tiny else [int(float(text)) for text in options.events.split(",") if text]
+    peer_events = 200_000 if options.tiny else int(float(options.peer_events))
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
-        for size in sizes:
-            rows.append(measure(size, Path(name)))
-            print("  ".join(f"{key} {value:,.3f}" for key, value in rows[-1].items()), flush=True)
+        folder = Path(name)
+        jobs = [partial(measure, size, folder, one) for size in sizes for one in options.formats.split(",")]
+        if peer_events:
+            jobs += [partial(against_evlib, peer_events, folder), partial(switching, peer_events, folder)]
+        for job in jobs:
+            rows.append(job())
+            print("  ".join(f"{key} {shown(value)}" for key, value in rows[-1].items()), flush=True)
     if options.json:
         machine = {
             "machine": platform.machine(),
             "python": platform.python_version(),
             "cores": os.cpu_count(),
+            "load": os.getloadavg() if hasattr(os, "getloadavg") else None,
         }
         options.json.write_text(
             json.dumps({"benchmark": "events_scale", "machine": machine, "rows": rows}, indent=1)
