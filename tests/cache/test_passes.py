@@ -61,17 +61,19 @@ class Playing:
         return self.reader.read_chunk((number, 0, 0, 0))[0]
 
 
-def test_forward_passes_end_with_their_group() -> None:
-    """A pass holds a handful of frames, none of them beyond the next key frame."""
+def test_forward_passes_go_on_over_key_frames() -> None:
+    """A pass holds a handful of frames; what would be another seek is another pass."""
     found = passes(range(20, 60), forwards(19), lambda _: range(1000), 1000)
     assert [len(part) for part in found] == [PASS_CHUNKS, PASS_CHUNKS, 8]
-    assert passes([10, 11, 12, 13], forwards(9), group_of, 100) == [[10, 11], [12, 13]]
+    assert passes([10, 11, 12, 13], forwards(9), group_of, 100) == [[10, 11, 12, 13]]
+    assert passes([10, 20, 22, 40], forwards(0, 10), group_of, 100) == [[10], [20, 22], [40]]
 
 
 def test_backward_passes_go_to_the_key_frame() -> None:
     """With the stride of playback, and no further than there is room."""
     assert passes([20, 18], forwards(22, -2), group_of, 100) == [[20, 18, 16, 14, 12]]
     assert passes([22, 21], forwards(23, -1), group_of, 4) == [[22, 21, 20, 19]]
+    assert passes([5, 4, 3], forwards(6, -1), lambda n: range(n, n + 1), 100) == [[5, 4, 3]]
     uneven = Motion(23, -3, 1, 30.0, run=5)
     assert passes([22, 21], uneven, group_of, 100) == [list(range(22, 11, -1))]
 
