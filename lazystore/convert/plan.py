@@ -236,7 +236,7 @@ def make_plan(
         check_array_limits(column)
     stored = sum(int(column.nbytes / trials[column.path].ratio) for column in columns)
     movie = main or info.columns[0]
-    levels = _levels(info.kind, movie, stored, settings)
+    levels = _levels(info.kind, movie, stored, shard_records, settings)
     body: dict[str, JSON] = {
         "format": format_record(["encoded-video"] if settings.codec == ENCODED else []),
         "kind": info.kind,
@@ -285,7 +285,7 @@ def make_plan(
     )
 
 
-def _levels(kind: str, movie: Column, stored_bytes: int, settings: Settings) -> Levels:
+def _levels(kind: str, movie: Column, stored_bytes: int, task_frames: int, settings: Settings) -> Levels:
     """The overviews of a recording; only movies have any."""
     if kind not in ("field", "video", "stack"):
         if settings.overview in ("preview", "exact"):
@@ -295,7 +295,7 @@ def _levels(kind: str, movie: Column, stored_bytes: int, settings: Settings) -> 
         return Levels()
     return choose_levels(
         movie.shape, movie.dims, movie.dtype, stored_bytes, settings.overview,
-        is_encoded=settings.codec == ENCODED,
+        task_frames=task_frames, is_encoded=settings.codec == ENCODED,
     )  # fmt: skip
 
 

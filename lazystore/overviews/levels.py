@@ -24,6 +24,8 @@ ENCODED_SHARE, ENCODED_LEAST_BYTES = 0.1, 64 * 1024
 EXACT_RATIO, PREVIEW_RATIO = 0.7, 0.6
 # From one exact level to the next: few bins cover any range, and all levels take 4/3 of the first.
 STEP = 4
+# A task keeps its part of every sum: of 32 frames a quarter of what they take, a tenth of a conversion.
+MIN_TASK_FRAMES = 64
 # Half a second of a usual camera; a preview of every fourth frame would cost three times the time.
 MIN_BIN, MAX_BIN = 16, 65_536
 # Pixels along the longer side of a small picture.
@@ -160,6 +162,7 @@ def choose_levels(
     stored_bytes: int,
     mode: str | None = None,
     *,
+    task_frames: int = MAX_BIN,
     is_encoded: bool = False,
 ) -> Levels:
     """The overviews of a movie, as fine as what they may cost allows.
@@ -172,7 +175,10 @@ def choose_levels(
         What the movie takes on disk, or is expected to.
     mode
         ``"none"``; ``"preview"``: small pictures only; ``"exact"``: also sums and extremes of every
-        pixel, whatever they cost; None for both where they cost less than a seventh of the movie.
+        pixel, whatever they cost; None for both where they cost little: less than a seventh of the
+        movie on disk, and frames so small that a task has 64 of them.
+    task_frames
+        Frames that are converted at once.
     is_encoded
         The movie is a video's packets, beside which every sum would be large: None means preview.
 
@@ -189,7 +195,7 @@ def choose_levels(
     if mode == "none" or not has_overviews(dtype) or math.prod(shape) == 0 or len(shape) < 2:
         return Levels()
     exact: tuple[int, ...] = ()
-    if mode == "exact" or (mode is None and not is_encoded):
+    if mode == "exact" or (mode is None and not is_encoded and task_frames >= MIN_TASK_FRAMES):
         exact = _choose_exact(shape, dtype, EXACT_SHARE * stored_bytes, must=mode == "exact")
     preview = None
     if is_image(dims):
