@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lazystore.array import dispatch
 from lazystore.array.display import html_of, text_of, thumbnail_of
+from lazystore.array.in_memory import ValuesReader
 from lazystore.array.indexing import (
     Part,
     box_and_rest,
@@ -26,7 +27,7 @@ from lazystore.array.labels import Coordinate, Coordinates, Method, position_of,
 from lazystore.array.methods import Reductions
 from lazystore.array.missing import MissingFrames
 from lazystore.array.overviews import StoredOverviews
-from lazystore.array.preview import preview_of
+from lazystore.array.pictures import Pictures
 from lazystore.array.reading import read_selection
 from lazystore.array.statistics import Statistics
 from lazystore.array.tiles import runs
@@ -45,7 +46,7 @@ MEMORY_VARIABLE = "LAZYSTORE_MEMORY_BYTES"
 ALWAYS_FITS_BYTES = 32 * 1024 * 1024
 
 
-class LazyArray(Reductions, NDArrayOperatorsMixin):
+class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
     """A stored array, or a part of one.
 
     An int or a list on axis 0 reads and gives a read-only ndarray; anything with a slice on axis 0
@@ -432,22 +433,10 @@ class LazyArray(Reductions, NDArrayOperatorsMixin):
 
     # --- looking at it --------------------------------------------------------------------------
 
-    def preview(self, n_frames: int = 10, max_side: int = 160) -> NDArray[np.uint8]:
-        """A small picture of the whole: evenly spread frames, subsampled, brightest value, stretched.
-
-        Parameters
-        ----------
-        n_frames
-            Frames that are read, ≥ 1; missing ones are left out.
-        max_side
-            Longest side in values; every k-th value is taken.
-
-        Returns
-        -------
-        np.ndarray
-            Shape of a subsampled frame, uint8; the 2nd percentile is 0, the 98th 255.
-        """
-        return preview_of(self.view, n_frames, max_side)
+    def _in_memory(self, values: NDArray[Any], coords: Mapping[str, Coordinate], **attrs: Any) -> LazyArray:
+        """An array of values that are there already, otherwise like this one."""
+        reader = ValuesReader(values, self.dims)
+        return LazyArray(reader, name=self.name, coords=coords, attrs={**self._attrs, **attrs})
 
     def __repr__(self) -> str:
         return text_of(self)

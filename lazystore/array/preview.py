@@ -36,7 +36,7 @@ def stretched(values: NDArray[Any], percentile: tuple[float, float] = (2, 98)) -
     return np.asarray(np.where(finite, np.rint(grey), 0), np.uint8)
 
 
-def preview_of(view: View, n_frames: int, max_side: int) -> NDArray[np.uint8]:
+def thumbnail_from_frames(view: View, n_frames: int, max_side: int) -> NDArray[np.uint8]:
     """Evenly spread frames, subsampled, their largest value, stretched to 0-255.
 
     Raises
@@ -46,7 +46,7 @@ def preview_of(view: View, n_frames: int, max_side: int) -> NDArray[np.uint8]:
     """
     if n_frames < 1 or max_side < 1:
         raise UsageError(
-            f"preview of {n_frames!r} frames with sides of {max_side!r} values; both must be at least 1"
+            f"thumbnail of {n_frames!r} frames with sides of {max_side!r} values; both must be at least 1"
         )
     if view.reader.spec.dtype.kind not in "biuf" or not view.shape:
         raise UsageError(
@@ -55,7 +55,7 @@ def preview_of(view: View, n_frames: int, max_side: int) -> NDArray[np.uint8]:
     kept = view.without_missing()
     n_kept = kept.shape[0]
     if not n_kept:
-        raise UsageError(f"{view.name!r} has no frame to preview; all {view.shape[0]} are missing")
+        raise UsageError(f"{view.name!r} has no frame to show; all {view.shape[0]} are missing")
     places = np.unique(np.rint(np.linspace(0, n_kept - 1, min(n_frames, n_kept))).astype(np.intp))
     step = max(1, ceil_div(max(view.shape[1:], default=1), max_side))
     # Colours are not subsampled.

@@ -100,20 +100,20 @@ def test_labels_that_cannot_be_read_or_are_too_many_do_not_break_the_repr() -> N
     assert "y" in repr(LazyArray(SealedReader(np.zeros((2, 3)), (1, 3)), coords={"y": np.arange(3)})[:, 1])
 
 
-def test_a_preview_is_the_brightest_of_evenly_spread_frames() -> None:
+def test_a_thumbnail_is_the_brightest_of_evenly_spread_frames() -> None:
     """Ten frames are read, not the movie; sides are subsampled, colours are not."""
     lazy = movie((101, 40, 30), (1, 40, 30))
-    picture = lazy.preview(max_side=20)
+    picture = lazy.thumbnail(max_side=20)
     assert [index[0] for index in lazy.reader.read] == [0, 11, 22, 33, 44, 56, 67, 78, 89, 100]
     frames = lazy[sorted({index[0] for index in lazy.reader.read})]
     np.testing.assert_array_equal(picture, stretched(frames.max(axis=0)[::2, ::2]))
-    assert movie((3, 400, 6, 3), (1, 400, 6, 3)).preview(2).shape == (134, 2, 3)
-    assert movie((3, 8, 6), (1, 8, 6), missing=[(0, 1)]).preview().shape == (8, 6)
-    assert movie((5, 70), (5, 70)).preview().shape == (70,)
-    with pytest.raises(UsageError, match="preview of 0 frames"):
-        lazy.preview(0)
-    with pytest.raises(UsageError, match="'cam' has no frame to preview; all 2 are missing"):
-        movie((2, 8, 6), (1, 8, 6), missing=[(0, 2)]).preview()
+    assert movie((3, 400, 6, 3), (1, 400, 6, 3)).thumbnail(2).shape == (134, 2, 3)
+    assert movie((3, 8, 6), (1, 8, 6), missing=[(0, 1)]).thumbnail().shape == (8, 6)
+    assert movie((5, 70), (5, 70)).thumbnail().shape == (70,)
+    with pytest.raises(UsageError, match="thumbnail of 0 frames"):
+        lazy.thumbnail(0)
+    with pytest.raises(UsageError, match="'cam' has no frame to show; all 2 are missing"):
+        movie((2, 8, 6), (1, 8, 6), missing=[(0, 2)]).thumbnail()
 
 
 def test_stretching_ignores_what_is_not_finite() -> None:

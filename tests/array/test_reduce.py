@@ -159,7 +159,7 @@ def test_values_without_order_have_no_range() -> None:
     with pytest.raises(UsageError, match=r"max of complex64 values is not defined here; call a.load\(\)"):
         lazy.max()
     with pytest.raises(UsageError, match="'wave' holds complex64 of shape"):
-        lazy.preview()
+        lazy.thumbnail()
 
 
 def test_missing_frames_can_be_left_out_of_a_reduction() -> None:
