@@ -371,6 +371,69 @@ VIDEO_ERRORS = Layout(
     ),
 )
 
+REDUCE = Layout(
+    "Reductions over time",
+    "A grey video of 20,000 frames of 320 x 240 pixels: mean, extremes and std of every pixel over ranges of "
+    "frames. Sums and extremes are the same bits as numpy's on the array in RAM, mean and std within 1e-12. "
+    '"First" is a store opened anew; "bound" loads and adds nothing but the frames that lie in no whole bin.',
+    (
+        Listing(
+            "Milliseconds",
+            ("case",),
+            (
+                low("lazystore, first", "first_ms"),
+                low("lazystore, again", "again_ms"),
+                low("numpy in RAM", "numpy_ms"),
+                low("numpy, memmap", "memmap_ms"),
+                low("xarray, dask", "dask_ms"),
+                Column("frames", "frames"),
+            ),
+            where=has("again_ms"),
+            split="group",
+            heading="reduction",
+        ),
+        Listing(
+            "Off the borders of bins, against the partial frames alone",
+            ("group", "case"),
+            (
+                Column("partial frames", "partial_frames"),
+                Column("lazystore, ms", "again_ms"),
+                Column("bound, ms", "bound_ms"),
+                Column("ratio", "bound_ratio"),
+            ),
+            where=has("bound_ms"),
+            goal=("bound_ratio", 1.2, "low"),
+            heading="reduction",
+        ),
+        Listing(
+            "The whole video without overviews, ms",
+            ("case",),
+            (
+                Column("pixels", "without_ms"),
+                Column("packets", "encoded_ms"),
+                Column("numpy in RAM", "numpy_ms"),
+                Column("pixels to numpy", "without_ratio"),
+            ),
+            where=has("without_ms"),
+            goal=("without_ratio", 2.0, "low"),
+            heading="reduction",
+        ),
+        Listing(
+            "What overviews cost",
+            ("case",),
+            (
+                Column("conversion, s", "seconds"),
+                Column("to none", "seconds_ratio"),
+                Column("store, bytes", "store_bytes", digits=10),
+                Column("overviews, bytes", "overview_bytes", digits=10),
+                Column("share of the rest", "overview_share"),
+            ),
+            where=group_is("conversion"),
+            heading="store",
+        ),
+    ),
+)
+
 LAYOUTS = {
     "playback": PLAYBACK,
     "renderer": RENDERER,
@@ -380,6 +443,7 @@ LAYOUTS = {
     "remote": REMOTE,
     "convert": CONVERT,
     "video": VIDEO,
+    "reduce": REDUCE,
     "video_errors": VIDEO_ERRORS,
     "events": EVENTS,
     "events_scale": EVENTS_SCALE,

@@ -1,0 +1,283 @@
+"""mean, min, max and std of a long video over ranges of time, from overviews and without them.
+
+    python -m benchmarks.bench_reduce [--json FILE] [--tiny]
+
+One grey video, decoded once by PyAV into a plain array, is what every way works on. "numpy" holds it in
+RAM, "memmap" on disk with the page cache warm, "xarray, dask" opens the store's pixels. "first" of
+lazystore is a store opened anew, "again" the same call a second time. numpy's std makes float64 copies of
+all that it is given, so both of its ways go through it a band of lines at a time. "bound" is the partial
+frames alone: loaded, and added up on all cores by the same loop. Sums, min and max are compared bit by bit,
+mean and std within 1e-12 of numpy's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+import lazystore as ls
+from benchmarks.video_samples import write
+from lazystore.overviews.rows import row_of_frames
+
+SEED = 4
+OPERATIONS = ("sum", "mean", "min", "max", "std")
+# Lines of a picture whose float64 copies numpy's std may hold at once.
+BAND = 16
+
+type Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long the video is, how large its frames (height, width), and how often a call is timed."""
+
+    n_frames: int
+    size: tuple[int, int]
+    repeats: int
+
+
+FULL = Effort(20_000, (240, 320), 3)
+TINY = Effort(700, (48, 208), 1)
+
+
+def best_ms(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """Shortest of some calls, and what the last one gave."""
+    times, result = [], None
+    for _ in range(repeats):
+        began = time.perf_counter()
+        result = call()
+        times.append((time.perf_counter() - began) * 1e3)
+    return min(times), result
+
+
+def decode(path: Path, target: Path, effort: Effort) -> None:
+    """The luma of every frame, into an ``.npy`` file."""
+    shape = (effort.n_frames, *effort.size)
+    frames = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    with av.open(str(path)) as file:
+        for i, frame in enumerate(file.decode(video=0)):
+            plane = np.asarray(frame.planes[0]).reshape(effort.size[0], -1)
+            frames[i] = plane[:, : effort.size[1]]
+    frames.flush()
+
+
+def by_numpy(frames: NDArray[Any], operation: str) -> NDArray[Any]:
+    """The plain call; std a band of lines at a time, or it would copy everything to float64."""
+    if operation == "std":
+        bands = range(0, frames.shape[1], BAND)
+        return np.concatenate([frames[:, y : y + BAND].std(axis=0, dtype=np.float64) for y in bands])
+    return np.asarray(getattr(frames, operation)(axis=0))
+
+
+def check(operation: str, ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """Largest difference; 0 for what has to be exact.
+
+    Raises
+    ------
+    AssertionError
+        If the results differ by more than is allowed.
+    """
+    if operation in ("sum", "min", "max"):
+        np.testing.assert_array_equal(ours, theirs)
+        return 0.0
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+    return float(np.abs(ours - theirs).max())
+
+
+def finest_bin(item: Any) -> int:
+    """Frames a bin of the finest level that keeps every pixel."""
+    overviews = item.view.overviews
+    assert overviews is not None
+    assert overviews.levels.exact, "the store has no exact overviews"
+    return int(overviews.levels.exact[0])
+
+
+def partial_frames(item: Any, start: int, stop: int) -> list[tuple[int, int]]:
+    """Ranges of frames that lie in no whole bin."""
+    n = finest_bin(item)
+    first, last = -(-start // n) * n, stop if stop == len(item) else stop // n * n
+    if first >= last:
+        return [(start, stop)]
+    return [(low, high) for low, high in ((start, first), (last, stop)) if low < high]
+
+
+def add_partial(item: Any, ranges: list[tuple[int, int]], lines: slice, columns: slice) -> None:
+    """Load these frames and add them up, halves of each range at the same time."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:
+        for low, high in ranges:
+            frames = item[low:high, lines, columns].load()
+            list(pool.map(row_of_frames, np.array_split(frames, min(cores, len(frames)))))
+
+
+def ranges_of(n_frames: int, bin_frames: int) -> dict[str, tuple[int, int]]:
+    """Frames from and to, by what they are called."""
+    rng = np.random.default_rng(SEED)
+    n_bins = n_frames // bin_frames
+    first, last = n_bins // 5, max(n_bins // 5 + 1, n_bins * 7 // 10)
+    shift_first, shift_last = (int(value) for value in rng.integers(1, bin_frames, 2))
+    off_stop = min(last * bin_frames + shift_last, n_frames - 1)
+    return {
+        "bin borders": (first * bin_frames, min(last * bin_frames, n_frames)),
+        "off borders": (min(first * bin_frames + shift_first, off_stop - 1), off_stop),
+        "whole": (0, n_frames),
+    }
+
+
+def reduced(store: Path, where: tuple[slice, ...], operation: str) -> NDArray[Any]:
+    """Open the store, reduce a part of the video over time."""
+    with ls.open(store) as opened:
+        return np.asarray(getattr(opened["video"][where], operation)("time"))
+
+
+def measure(folder: Path, stores: dict[str, Path], effort: Effort) -> list[Row]:
+    """Every range, area and operation."""
+    import xarray as xr
+
+    mapped = np.load(folder / "frames.npy", mmap_mode="r")
+    frames = np.array(mapped)
+    height, width = effort.size
+    areas = {
+        "": (slice(0, height), slice(0, width)),
+        ", ROI": (slice(height // 4, 3 * height // 4), slice(width // 4, 3 * width // 4)),
+    }
+    with ls.open(stores["overviews"]) as store:
+        bin_frames = finest_bin(store["video"])
+    dask_frames = xr.open_datatree(stores["overviews"], engine="zarr", chunks={})["video"]["data"]
+    rows: list[Row] = []
+    for name, (start, stop) in ranges_of(effort.n_frames, bin_frames).items():
+        for area, box in areas.items():
+            for operation in OPERATIONS:
+                where = (slice(start, stop), *box)
+                row: Row = {"group": f"{name}{area}", "case": operation, "frames": stop - start}
+                row["numpy_ms"], truth = best_ms(partial(by_numpy, frames[where], operation), 1)
+                row |= with_overviews(stores["overviews"], where, operation, truth, effort)
+                if not area:
+                    row["memmap_ms"], _ = best_ms(partial(by_numpy, mapped[where], operation), 1)
+                    # std of dask would hold all of it as float64.
+                    if operation in ("mean", "max"):
+                        lazily = getattr(dask_frames[where], operation)("time")
+                        row["dask_ms"], _ = best_ms(lazily.compute, 1)
+                if name == "whole" and not area:
+                    row |= without_overviews(stores, where, operation, truth)
+                    row["without_ratio"] = row["without_ms"] / row["numpy_ms"]
+                print(
+                    "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+                )
+                rows.append(row)
+    return rows
+
+
+def with_overviews(
+    store: Path, where: tuple[slice, ...], operation: str, truth: NDArray[Any], effort: Effort
+) -> Row:
+    """In a store opened anew, the same again, and the partial frames alone."""
+    row: Row = {}
+    row["first_ms"], result = best_ms(partial(reduced, store, where, operation), effort.repeats)
+    row["error"] = check(operation, result, truth)
+    with ls.open(store) as opened:
+        item = opened["video"]
+        call = partial(getattr(item[where], operation), "time")
+        call()
+        row["again_ms"], _ = best_ms(call, effort.repeats)
+        ends = partial_frames(item, where[0].start, where[0].stop)
+        row["partial_frames"] = sum(high - low for low, high in ends)
+        if ends:
+            row["bound_ms"], _ = best_ms(partial(add_partial, item, ends, *where[1:]), effort.repeats)
+            row["bound_ratio"] = row["again_ms"] / row["bound_ms"]
+    return row
+
+
+def without_overviews(
+    stores: dict[str, Path], where: tuple[slice, ...], operation: str, truth: NDArray[Any]
+) -> Row:
+    """Pixels without overviews, and packets."""
+    row: Row = {}
+    row["without_ms"], result = best_ms(partial(reduced, stores["none"], where, operation), 1)
+    check(operation, result, truth)
+    if operation == "mean":
+        row["encoded_ms"], result = best_ms(partial(reduced, stores["encoded"], where, operation), 1)
+        check(operation, result, truth)
+    return row
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def convert_ways(source: Path, folder: Path, effort: Effort) -> tuple[dict[str, Path], list[Row]]:
+    """The video as pixels with and without overviews, by turns, and as its packets; seconds and bytes."""
+    ways = {
+        "none": {"codec": "balanced", "overview": "none"},
+        # A tiny movie would get small pictures only.
+        "overviews": {"codec": "balanced", "overview": "exact" if effort is TINY else None},
+        "encoded": {"codec": "encoded"},
+    }
+    stores = {name: folder / f"{name}.zarr" for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(min(2, effort.repeats)):
+        for name, options in ways.items():
+            began = time.perf_counter()
+            ls.convert(
+                source, stores[name], name="video", overwrite=True, source_options={"gray": "y"}, **options
+            )
+            seconds[name].append(time.perf_counter() - began)
+    rows: list[Row] = []
+    for name, path in stores.items():
+        overview, total = path / "video" / "overview", size_of(path)
+        share = size_of(overview) if overview.exists() else 0
+        row = {"group": "conversion", "case": name, "seconds": min(seconds[name]), "store_bytes": total}
+        row |= {"overview_bytes": share, "overview_share": share / (total - share)}
+        if name == "overviews":
+            row["seconds_ratio"] = min(seconds[name]) / min(seconds["none"])
+        print(row)
+        rows.append(row)
+    return stores, rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--tiny", action="store_true")
+    options = parser.parse_args()
+    effort = TINY if options.tiny else FULL
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        settings = {"preset": "veryfast", "g": "50", "bf": "0"}
+        source = write(
+            folder / "video.mp4", "libx264", count=effort.n_frames, size=effort.size, options=settings
+        )
+        decode(source, folder / "frames.npy", effort)
+        stores, rows = convert_ways(source, folder, effort)
+        rows = measure(folder, stores, effort) + rows
+    if options.json:
+        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()}
+        versions = {name: version(name) for name in ("numpy", "numcodecs", "av", "dask")}
+        document = {
+            "machine": machine,
+            "versions": versions,
+            "seed": SEED,
+            "effort": asdict(effort),
+            "rows": rows,
+        }
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
