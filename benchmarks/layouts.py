@@ -375,7 +375,8 @@ REDUCE = Layout(
     "Reductions over time",
     "A grey video of 20,000 frames of 320 x 240 pixels: mean, extremes and std of every pixel over ranges of "
     "frames. Sums and extremes are the same bits as numpy's on the array in RAM, mean and std within 1e-12. "
-    '"First" is a store opened anew; "bound" loads and adds nothing but the frames that lie in no whole bin.',
+    '"First" is a store opened anew; "load, then add" takes nothing but the frames that lie in no whole bin, '
+    "all at once; it is no lower bound.",
     (
         Listing(
             "Milliseconds",
@@ -398,11 +399,10 @@ REDUCE = Layout(
             (
                 Column("partial frames", "partial_frames"),
                 Column("lazystore, ms", "again_ms"),
-                Column("bound, ms", "bound_ms"),
-                Column("ratio", "bound_ratio"),
+                Column("load, then add, ms", "load_then_add_ms"),
+                Column("ratio", "load_then_add_ratio"),
             ),
-            where=has("bound_ms"),
-            goal=("bound_ratio", 1.2, "low"),
+            where=has("load_then_add_ms"),
             heading="reduction",
         ),
         Listing(
