@@ -38,7 +38,7 @@ def draw_rate(store: str, item: str, path: Path) -> None:
         )
         axes.axhline(0, color="0.3", lw=0.6)
         axes.legend(loc="upper right")
-        _save(figure, path)
+        save_picture(figure, path)
 
 
 def draw_frame(
@@ -76,10 +76,11 @@ def draw_frame(
             image, ax=axes, shrink=0.8, label={"count": "events", "signed": "ON - OFF"}.get(mode, "grey")
         )
         axes.set_title(f"{item}: {len(window.t):,} events in {duration_s * 1e3:g} ms from {start_s:.4f} s")
-        _save(figure, path)
+        save_picture(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure; UsageError for an ending or a folder that there is not."""
     endings = figure.canvas.get_supported_filetypes()
     if path.suffix.lower().lstrip(".") not in endings:
         raise UsageError(
@@ -99,6 +100,12 @@ def _stream(opened: Any, item: str) -> EventStream:
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure = empty_figure(width, height)
+    return figure, figure.add_subplot()
+
+
+def empty_figure(width: float, height: float) -> Any:
+    """A figure of so many inches, without a screen; MissingExtraError without matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -108,4 +115,4 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
         ) from error
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure

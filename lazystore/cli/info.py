@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lazystore.cli.output import print_json, print_note, print_table, size_text
+from lazystore.errors import UsageError
 
 MAX_FACT_CHARACTERS = 400
 MAX_FILES_NAMED = 3
@@ -19,6 +20,7 @@ HELP = """Show what a store holds, or what a file is before it is converted.
   lazystore info session.zarr
   lazystore info mouse.mp4
   lazystore info s3://bucket/session.zarr --json
+  lazystore info session.zarr/mouse --preview mouse.png
 """
 
 
@@ -26,9 +28,17 @@ def info(
     path: Annotated[str, typer.Argument(metavar="STORE|FILE", help="A store, or a recording.")],
     option: Annotated[list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the file's format.")] = None,
     kind: Annotated[str | None, typer.Option(help="Read the file as this kind.")] = None,
+    preview: Annotated[Path | None, typer.Option("--preview", metavar="FILE", help="Also draw STORE or STORE/ITEM: small pictures and values over time (.png, .svg, .pdf).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:  # fmt: skip
+    if preview is not None:
+        from lazystore.analysis.store_picture import draw_store
+
+        if not _is_store(path) and Path(path).exists():
+            raise UsageError(f"--preview draws what a store holds; {path!r} is not one: convert it first")
+        path, item = split_item(path)
+        draw_store(path, item, preview)
     if _is_store(path):
         return _store_info(path, as_json=as_json)
     return _source_info(path, option or [], kind, as_json=as_json)
@@ -40,6 +50,24 @@ def _is_store(path: str) -> bool:
     folder = Path(path)
     progress = Path(f"{path}.progress")
     return progress.is_dir() or any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def split_item(path: str) -> tuple[str, str | None]:
+    """A store, and the name behind it where there is one: ``session.zarr/day2/cam``.
+
+    >>> split_item("s3://bucket/session.zarr/day2/cam")
+    ('s3://bucket/session.zarr', 'day2/cam')
+    """
+    if "://" in path:
+        store, end, name = path.rstrip("/").partition(".zarr/")
+        return (store + ".zarr", name) if end else (path, None)
+    folder = Path(path)
+    # Items are folders of Zarr metadata, too: the store is the outermost one.
+    for parent in (*reversed(folder.parents), folder):
+        if (parent / "zarr.json").is_file():
+            name = folder.relative_to(parent).as_posix()
+            return str(parent), None if name == "." else name
+    return path, None
 
 
 def _store_info(path: str, *, as_json: bool) -> int:
