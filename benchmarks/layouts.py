@@ -398,6 +398,29 @@ VIDEO_ERRORS = Layout(
     ),
 )
 
+IMAGES = Layout(
+    "A folder of 20,000 pictures",
+    "PNG files of 200 x 160 pixels, three of them damaged: read into one numpy array on all cores, as people "
+    "do who then work in RAM, or converted once. The array has zeros where a picture is damaged; lazystore "
+    "names them. "
+    '"First" is from nothing to the first picture, "part" the mean up to the first damaged one.',
+    (
+        Listing(
+            "",
+            ("dtype", "what"),
+            (
+                Column("converting, s", "convert_s"),
+                Column("first, s", "first_s"),
+                Column("mean of all, s", "mean_s"),
+                Column("mean of a part, s", "part_mean_s"),
+                Column("RSS, MB", "max_rss_mb"),
+                Column("damaged, found", "lost"),
+                Column("on disk, MB", "stored_mb"),
+            ),
+        ),
+    ),
+)
+
 REDUCE = Layout(
     "Reductions over time",
     "A grey video of 20,000 frames of 320 x 240 pixels: mean, extremes and std of every pixel over ranges of "
@@ -471,6 +494,7 @@ LAYOUTS = {
     "convert": CONVERT,
     "video": VIDEO,
     "reduce": REDUCE,
+    "images": IMAGES,
     "video_errors": VIDEO_ERRORS,
     "events": EVENTS,
     "events_scale": EVENTS_SCALE,

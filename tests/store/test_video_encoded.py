@@ -260,7 +260,8 @@ def test_prefetching_threads_do_not_fight(example: Stored) -> None:
     with concurrent.futures.ThreadPoolExecutor(4, "lazystore-test") as pool:
         chunks = list(pool.map(lambda index: reader.read_chunk((index, 0, 0)), range(40)))
     np.testing.assert_array_equal(np.concatenate(chunks), expected)
-    assert reader.decoded_frames <= 2 * 40
+    # Who comes first is the scheduler's; a seek for every frame would decode several hundred.
+    assert reader.decoded_frames <= 4 * 40
     reader.close()
 
 
