@@ -28,8 +28,10 @@ STEP = 4
 MIN_TASK_FRAMES = 64
 # Half a second of a usual camera; a preview of every fourth frame would cost three times the time.
 MIN_BIN, MAX_BIN = 16, 65_536
-# Pixels along the longer side of a small picture.
-PREVIEW_SIDE = 96
+# Pixels along the longer side of a small picture; fewer, but not below the second, where there would
+# otherwise be too few pictures to see a recording's course.
+PREVIEW_SIDE, LEAST_PREVIEW_SIDE = 96, 24
+ENOUGH_PICTURES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,9 +245,27 @@ def _choose_exact(
 def _choose_preview(
     shape: Sequence[int], dtype: np.dtype[Any], max_bytes: float, exact: tuple[int, ...]
 ) -> Preview | None:
+    """The largest pictures of which there are enough to tell the recording's course."""
     factor = 1
     while max(shape[1:3]) > PREVIEW_SIDE * factor:
         factor *= 2
+    enough = min(ENOUGH_PICTURES, ceil_div(shape[0], 2 * MIN_BIN))
+    largest: Preview | None = None
+    while max(shape[1:3]) >= LEAST_PREVIEW_SIDE * factor or largest is None:
+        preview = _finest(shape, dtype, max_bytes, exact, factor)
+        largest = largest or preview
+        if preview is not None and ceil_div(shape[0], preview.n) >= enough:
+            return preview
+        if max(shape[1:3]) <= factor:
+            break
+        factor *= 2
+    return largest
+
+
+def _finest(
+    shape: Sequence[int], dtype: np.dtype[Any], max_bytes: float, exact: tuple[int, ...], factor: int
+) -> Preview | None:
+    """Pictures of one size, as many as may be."""
     preview = Preview(MIN_BIN, factor)
     while preview.n in exact or PREVIEW_RATIO * _preview_bytes(shape, dtype, preview) > max_bytes:
         if preview.n >= min(shape[0], MAX_BIN):
