@@ -315,6 +315,20 @@ def test_a_short_movie_gets_none() -> None:
     assert not choose_levels((9, 3), ("time", "channel"), np.dtype("c8"), 100)
 
 
+def test_enough_pictures_come_before_large_ones() -> None:
+    """Pictures get smaller where the room would otherwise hold too few to see the recording's course."""
+    shape, dims = (1200, 96, 96, 3), ("time", "y", "x", "channel")
+    factors = []
+    for stored_bytes in (100_000_000, 2_000_000, 400_000):
+        preview = choose_levels(shape, dims, np.dtype("u1"), stored_bytes, is_encoded=True).preview
+        assert preview is not None
+        factors.append(preview.factor)
+        assert math.ceil(shape[0] / preview.n) >= 16
+    assert factors == sorted(factors)
+    assert factors[0] == 1 < factors[-1]
+    assert 96 / factors[-1] >= 24
+
+
 def test_levels_survive_their_attributes() -> None:
     """What is written in the item is what is read."""
     for levels in (Levels(), Levels((64, 256), Preview(16, 4)), Levels((16,))):

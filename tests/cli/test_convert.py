@@ -175,7 +175,9 @@ def test_crops_and_smaller_values_are_what_was_asked_for(recordings: Path, store
 
 
 SLOW_CONVERSION = """
-import sys, time
+import signal, sys, time
+# A suite that was started in the background hands its children an ignored Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import lazystore.cli as cli
 from lazystore.store.location import LocalLocation
 
