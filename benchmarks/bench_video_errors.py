@@ -150,7 +150,7 @@ def _place_of_frames(ask: Ask, tool: str, path: Path, times: list[int | None]) -
     """The index to ask for, where a tool keeps the places of lost frames: found by time, not by count."""
     if not tool.startswith("lazystore"):
         return lambda index: index
-    from lazystore.sources.video import VIDEO
+    from lazystore.sources.video.recording import VIDEO
 
     (video, *_) = VIDEO.open(path, {})
     ticks = video.info.ticks

@@ -16,8 +16,8 @@ from lazystore.convert.storage import Asked, packets_of
 from lazystore.convert.trial import ENCODED, choose_shuffle, codec_of_preset
 from lazystore.protocols import Source
 from lazystore.schema import JSON, Codec
-from lazystore.sources.video import VideoSource
-from lazystore.sources.video_packets import PacketSource
+from lazystore.sources.video.packets import PacketSource
+from lazystore.sources.video.recording import VideoSource
 from lazystore.store.shard import compressor
 
 PIXELS = ("fast", "balanced", "small")

@@ -10,8 +10,8 @@ from lazystore.convert.plan import DEFAULT_CODEC, Settings, layout, read_samples
 from lazystore.convert.trial import ENCODED, choose_shuffle, codec_of_preset
 from lazystore.errors import UsageError
 from lazystore.protocols import Source
-from lazystore.sources.video import VideoSource
-from lazystore.sources.video_packets import PacketSource, why_not_encoded
+from lazystore.sources.video.packets import PacketSource, why_not_encoded
+from lazystore.sources.video.recording import VideoSource
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from lazystore.errors import SourceError
 from lazystore.overviews.levels import Levels
 from lazystore.protocols import SideArray, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec
-from lazystore.sources.video_packets import PacketSource
+from lazystore.sources.video.packets import PacketSource
 
 type Shares = Callable[[], Iterator[Mapping[str, NDArray[Any]]]]
 type SidePieces = Callable[[], Iterable[NDArray[Any]]]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lazystore.errors import SourceError, UsageError
 from lazystore.geometry import ACTIVE_MASK_PATH, BIN_CENTERS_PATH, Geometry
 from lazystore.protocols import Block, SideArray, Source, SourceInfo
-from lazystore.sources.npz import read_member, read_member_headers
+from lazystore.sources.arrays.npz import read_member, read_member_headers
 
 # Layouts whose bins are no rectangles, although some of them keep a grid of cells.
 _POINT_LAYOUTS = ("hexagonal", "graph", "triangular")

@@ -11,9 +11,9 @@ import numpy as np
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Block, Source, SourceIdentity, SourceInfo
+from lazystore.sources.arrays.labelled import LabelledSource
 from lazystore.sources.frames import ARRAY_KINDS, RATE_OPTION, default_kind, even_ticks, frame_column
 from lazystore.sources.identity import identify_array
-from lazystore.sources.labelled import LabelledSource
 from lazystore.sources.options import Option, parse_options
 
 MEMORY_OPTIONS = (

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lazystore.protocols import Column, Ticks
 from lazystore.schema import JSON
 from lazystore.sources.frames import compact_ticks, even_ticks
+from lazystore.sources.tables.tracks_layout import whole_numbers
 from lazystore.sources.ticks import fit_ticks
-from lazystore.sources.tracks_layout import whole_numbers
 
 
 @dataclass(frozen=True, slots=True)

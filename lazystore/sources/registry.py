@@ -17,13 +17,13 @@ from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import KINDS, Source
 from lazystore.sources.concat import ConcatSource
 from lazystore.sources.frames import ARRAY_KINDS
-from lazystore.sources.images import ENDINGS as IMAGE_ENDINGS
-from lazystore.sources.images import IMAGES, are_single_images
 from lazystore.sources.memory import open_memory
 from lazystore.sources.options import Option, parse_options
 from lazystore.sources.recognition import FormatRow, claim_file, existing_path, missing_extra
-from lazystore.sources.text_fields import TEXT_EXTENSIONS
-from lazystore.sources.video_container import EXTENSIONS as VIDEO_EXTENSIONS
+from lazystore.sources.stacks.images import ENDINGS as IMAGE_ENDINGS
+from lazystore.sources.stacks.images import IMAGES, are_single_images
+from lazystore.sources.tables.text_fields import TEXT_EXTENSIONS
+from lazystore.sources.video.container import EXTENSIONS as VIDEO_EXTENSIONS
 
 ENTRY_POINT_GROUP = "lazystore.sources"
 
@@ -32,54 +32,70 @@ ENTRY_POINT_GROUP = "lazystore.sources"
 # first, the general container last. One line a format.
 FORMATS: tuple[FormatRow, ...] = (
     # --- events -----------------------------------------------------------------------------
-    FormatRow("evt2", "lazystore.sources.events_raw:EVT2", (".raw",), ("events",)),
-    FormatRow("evt21", "lazystore.sources.events_raw:EVT21", (".raw",), ("events",)),
-    FormatRow("evt3", "lazystore.sources.events_raw:EVT3", (".raw",), ("events",)),
-    FormatRow("dat", "lazystore.sources.events_dat:DAT", (".dat",), ("events",)),
-    FormatRow("evio", "lazystore.sources.events_hdf5:EVIO", (".h5", ".hdf5"), ("events",), "events"),
-    FormatRow("dsec", "lazystore.sources.events_hdf5:DSEC", (".h5", ".hdf5"), ("events",), "events"),
-    FormatRow("mvsec", "lazystore.sources.events_hdf5:MVSEC", (".h5", ".hdf5"), ("events",), "events"),
+    FormatRow("evt2", "lazystore.sources.events.raw:EVT2", (".raw",), ("events",)),
+    FormatRow("evt21", "lazystore.sources.events.raw:EVT21", (".raw",), ("events",)),
+    FormatRow("evt3", "lazystore.sources.events.raw:EVT3", (".raw",), ("events",)),
+    FormatRow("dat", "lazystore.sources.events.dat:DAT", (".dat",), ("events",)),
+    FormatRow("evio", "lazystore.sources.events.hdf5:EVIO", (".h5", ".hdf5"), ("events",), "events"),
+    FormatRow("dsec", "lazystore.sources.events.hdf5:DSEC", (".h5", ".hdf5"), ("events",), "events"),
+    FormatRow("mvsec", "lazystore.sources.events.hdf5:MVSEC", (".h5", ".hdf5"), ("events",), "events"),
     FormatRow(
         "metavision",
-        "lazystore.sources.events_metavision:METAVISION",
+        "lazystore.sources.events.metavision:METAVISION",
         (".h5", ".hdf5"),
         ("events",),
         "events",
     ),
-    FormatRow("aedat4", "lazystore.sources.events_aedat4:AEDAT4", (".aedat4",), ("events",), "events"),
+    FormatRow("aedat4", "lazystore.sources.events.aedat4:AEDAT4", (".aedat4",), ("events",), "events"),
     FormatRow(
-        "ros", "lazystore.sources.events_ros:ROS", (".bag", ".mcap", ".db3", "/"), ("events",), "events"
+        "ros", "lazystore.sources.events.ros:ROS", (".bag", ".mcap", ".db3", "/"), ("events",), "events"
     ),
-    FormatRow("numpy-events", "lazystore.sources.events_numpy:NUMPY_EVENTS", (".npz", ".npy"), ("events",)),
     FormatRow(
-        "text-events", "lazystore.sources.events_text:TEXT_EVENTS", (".txt", ".csv", ".tsv"), ("events",)
+        "numpy-events", "lazystore.sources.events.numpy_files:NUMPY_EVENTS", (".npz", ".npy"), ("events",)
     ),
-    FormatRow("nmnist", "lazystore.sources.events_nmnist:NMNIST", (".bin",), ("events",)),
+    FormatRow(
+        "text-events", "lazystore.sources.events.text:TEXT_EVENTS", (".txt", ".csv", ".tsv"), ("events",)
+    ),
+    FormatRow("nmnist", "lazystore.sources.events.nmnist:NMNIST", (".bin",), ("events",)),
     # --- tracks, series, spikes, intervals --------------------------------------------------
     FormatRow(
-        "sleap-analysis", "lazystore.sources.tracks_sleap:SLEAP", (".h5", ".hdf5"), ("tracks",), "events"
+        "sleap-analysis",
+        "lazystore.sources.tables.tracks_sleap:SLEAP",
+        (".h5", ".hdf5"),
+        ("tracks",),
+        "events",
     ),
-    FormatRow("dlc-h5", "lazystore.sources.tracks_dlc:DLC_HDF5", (".h5", ".hdf5"), ("tracks",), "events"),
-    FormatRow("dlc-csv", "lazystore.sources.tracks_dlc:DLC_CSV", (".csv",), ("tracks",)),
-    FormatRow("csv-tracks", "lazystore.sources.tracks:CSV_TRACKS", TEXT_EXTENSIONS, ("tracks",)),
-    FormatRow("csv-spikes", "lazystore.sources.spikes:CSV_SPIKES", TEXT_EXTENSIONS, ("spikes",)),
-    FormatRow("csv-intervals", "lazystore.sources.intervals:CSV_INTERVALS", TEXT_EXTENSIONS, ("intervals",)),
-    FormatRow("csv-series", "lazystore.sources.series:CSV_SERIES", TEXT_EXTENSIONS, ("series",)),
-    FormatRow("npz-tracks", "lazystore.sources.tracks_npz:NPZ_TRACKS", (".npz",), ("tracks",)),
-    FormatRow("npz-spikes", "lazystore.sources.spikes:NPZ_SPIKES", (".npz",), ("spikes",)),
-    FormatRow("npz-intervals", "lazystore.sources.intervals:NPZ_INTERVALS", (".npz",), ("intervals",)),
+    FormatRow(
+        "dlc-h5", "lazystore.sources.tables.tracks_dlc:DLC_HDF5", (".h5", ".hdf5"), ("tracks",), "events"
+    ),
+    FormatRow("dlc-csv", "lazystore.sources.tables.tracks_dlc:DLC_CSV", (".csv",), ("tracks",)),
+    FormatRow("csv-tracks", "lazystore.sources.tables.tracks:CSV_TRACKS", TEXT_EXTENSIONS, ("tracks",)),
+    FormatRow("csv-spikes", "lazystore.sources.tables.spikes:CSV_SPIKES", TEXT_EXTENSIONS, ("spikes",)),
+    FormatRow(
+        "csv-intervals", "lazystore.sources.tables.intervals:CSV_INTERVALS", TEXT_EXTENSIONS, ("intervals",)
+    ),
+    FormatRow("csv-series", "lazystore.sources.tables.series:CSV_SERIES", TEXT_EXTENSIONS, ("series",)),
+    FormatRow("npz-tracks", "lazystore.sources.tables.tracks_npz:NPZ_TRACKS", (".npz",), ("tracks",)),
+    FormatRow("npz-spikes", "lazystore.sources.tables.spikes:NPZ_SPIKES", (".npz",), ("spikes",)),
+    FormatRow("npz-intervals", "lazystore.sources.tables.intervals:NPZ_INTERVALS", (".npz",), ("intervals",)),
     # --- video ------------------------------------------------------------------------------
-    FormatRow("video", "lazystore.sources.video:VIDEO", VIDEO_EXTENSIONS, ("video",), "video"),
+    FormatRow("video", "lazystore.sources.video.recording:VIDEO", VIDEO_EXTENSIONS, ("video",), "video"),
     # --- stacks and fields ------------------------------------------------------------------
-    FormatRow("images", "lazystore.sources.images:IMAGES", (*IMAGE_ENDINGS, "/"), ("stack",), "stacks"),
-    FormatRow("tiff", "lazystore.sources.tiff:TIFF", (".tif", ".tiff", ".btf", ".tf8"), ("stack",), "stacks"),
-    FormatRow("npy", "lazystore.sources.npy:NPY", (".npy",), ARRAY_KINDS),
-    FormatRow("netcdf", "lazystore.sources.datasets:NETCDF", (".nc", ".nc4", ".cdf", ".netcdf"), ARRAY_KINDS),
-    FormatRow("zarr", "lazystore.sources.datasets:ZARR", (".zarr",), ARRAY_KINDS),
-    FormatRow("npz", "lazystore.sources.npz:NPZ", (".npz",), ARRAY_KINDS),
+    FormatRow(
+        "images", "lazystore.sources.stacks.images:IMAGES", (*IMAGE_ENDINGS, "/"), ("stack",), "stacks"
+    ),
+    FormatRow(
+        "tiff", "lazystore.sources.stacks.tiff:TIFF", (".tif", ".tiff", ".btf", ".tf8"), ("stack",), "stacks"
+    ),
+    FormatRow("npy", "lazystore.sources.arrays.npy:NPY", (".npy",), ARRAY_KINDS),
+    FormatRow(
+        "netcdf", "lazystore.sources.arrays.datasets:NETCDF", (".nc", ".nc4", ".cdf", ".netcdf"), ARRAY_KINDS
+    ),
+    FormatRow("zarr", "lazystore.sources.arrays.datasets:ZARR", (".zarr",), ARRAY_KINDS),
+    FormatRow("npz", "lazystore.sources.arrays.npz:NPZ", (".npz",), ARRAY_KINDS),
     FormatRow(
         "hdf5",
-        "lazystore.sources.hierarchical:HDF5",
+        "lazystore.sources.arrays.hierarchical:HDF5",
         (".h5", ".hdf5", ".hdf", ".he5", ".nwb"),
         ARRAY_KINDS,
         "events",

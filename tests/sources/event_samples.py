@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lazystore.protocols import SourceFormat
-from lazystore.sources.events_aedat4 import AEDAT4
-from lazystore.sources.events_dat import DAT
-from lazystore.sources.events_hdf5 import DSEC, EVIO, MVSEC
-from lazystore.sources.events_metavision import METAVISION
-from lazystore.sources.events_nmnist import NMNIST
-from lazystore.sources.events_numpy import NUMPY_EVENTS
-from lazystore.sources.events_raw import EVT2, EVT3, EVT21
-from lazystore.sources.events_ros import ROS
-from lazystore.sources.events_text import TEXT_EVENTS
+from lazystore.sources.events.aedat4 import AEDAT4
+from lazystore.sources.events.dat import DAT
+from lazystore.sources.events.hdf5 import DSEC, EVIO, MVSEC
+from lazystore.sources.events.metavision import METAVISION
+from lazystore.sources.events.nmnist import NMNIST
+from lazystore.sources.events.numpy_files import NUMPY_EVENTS
+from lazystore.sources.events.raw import EVT2, EVT3, EVT21
+from lazystore.sources.events.ros import ROS
+from lazystore.sources.events.text import TEXT_EVENTS
 from tests.sources.event_containers import write_aedat4, write_ros1, write_ros2
 from tests.sources.event_files import (
     Events,

@@ -14,8 +14,9 @@ import pytest
 
 from lazystore.errors import MissingExtraError, SourceChangedError, SourceError
 from lazystore.protocols import Source
-from lazystore.sources import events_aedat4_file, inflating
-from lazystore.sources.events_aedat4 import AEDAT4
+from lazystore.sources import inflating
+from lazystore.sources.events import aedat4_file as events_aedat4_file
+from lazystore.sources.events.aedat4 import AEDAT4
 from lazystore.testing import check_source
 from tests.sources.event_containers import (
     aedat4_header,

@@ -16,8 +16,8 @@ import pytest
 
 from lazystore.errors import MissingExtraError, SourceError
 from lazystore.protocols import Source
-from lazystore.sources.events_hdf5 import DSEC, EVIO, MVSEC
-from lazystore.sources.events_hdf5_column import _inflater
+from lazystore.sources.events.hdf5 import DSEC, EVIO, MVSEC
+from lazystore.sources.events.hdf5_column import _inflater
 from lazystore.testing import check_source
 from tests.sources.event_files import (
     HEIGHT,

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazystore.errors import SourceError
-from lazystore.sources import events_kernels_ecf as ecf
-from lazystore.sources.events_metavision import METAVISION
+from lazystore.sources.events.kernels import ecf
+from lazystore.sources.events.metavision import METAVISION
 from lazystore.testing import check_source
 from tests.sources.event_files import HEIGHT, METAVISION_EVENT, WIDTH, Events, some_events, write_metavision
 from tests.sources.event_oracles import encode_ecf

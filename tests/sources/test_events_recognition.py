@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from lazystore.errors import SourceError, UsageError
-from lazystore.sources import events_header
-from lazystore.sources.events_dat import DAT
-from lazystore.sources.events_header import parse_header, raw_version, read_header
-from lazystore.sources.events_info import bounded_header, choose_sensor
-from lazystore.sources.events_nmnist import NMNIST, objection
-from lazystore.sources.events_raw import EVT2, EVT3
+from lazystore.sources.events import header as events_header
+from lazystore.sources.events.dat import DAT
+from lazystore.sources.events.header import parse_header, raw_version, read_header
+from lazystore.sources.events.info import bounded_header, choose_sensor
+from lazystore.sources.events.nmnist import NMNIST, objection
+from lazystore.sources.events.raw import EVT2, EVT3
 from lazystore.sources.registry import list_formats, open_sources, recognise
 from tests.sources.event_files import (
     Events,

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from lazystore.errors import SourceError
 from lazystore.protocols import Source
-from lazystore.sources import events_blocks, events_ros_bounds
-from lazystore.sources.events_ros import ROS
-from lazystore.sources.events_ros_messages import parse_cdr, parse_ros1
+from lazystore.sources.events import blocks as events_blocks
+from lazystore.sources.events import ros_bounds as events_ros_bounds
+from lazystore.sources.events.ros import ROS
+from lazystore.sources.events.ros_messages import parse_cdr, parse_ros1
 from lazystore.testing import check_source
 from tests.sources.event_containers import ros_messages, ros_types, write_ros1, write_ros2
 from tests.sources.event_files import HEIGHT, WIDTH, Events, some_events

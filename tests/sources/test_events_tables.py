@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source
-from lazystore.sources import events_kernels_text as text_kernel
-from lazystore.sources import events_text
-from lazystore.sources.events_names import columns_by_values
-from lazystore.sources.events_numpy import NUMPY_EVENTS
-from lazystore.sources.events_text import TEXT_EVENTS
-from lazystore.sources.events_values import ValueConverter
+from lazystore.sources.events import text as events_text
+from lazystore.sources.events.kernels import text as text_kernel
+from lazystore.sources.events.names import columns_by_values
+from lazystore.sources.events.numpy_files import NUMPY_EVENTS
+from lazystore.sources.events.text import TEXT_EVENTS
+from lazystore.sources.events.values import ValueConverter
 from lazystore.testing import check_source
 from tests.sources.event_files import (
     some_events,

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from lazystore.errors import SourceChangedError, SourceError
 from lazystore.protocols import Source
-from lazystore.sources import events_blocks, events_dat, events_nmnist, events_words
-from lazystore.sources.events_dat import DAT
-from lazystore.sources.events_nmnist import NMNIST
-from lazystore.sources.events_raw import EVT2, EVT3, EVT21
+from lazystore.sources.events import blocks as events_blocks
+from lazystore.sources.events import dat as events_dat
+from lazystore.sources.events import nmnist as events_nmnist
+from lazystore.sources.events import words as events_words
+from lazystore.sources.events.dat import DAT
+from lazystore.sources.events.nmnist import NMNIST
+from lazystore.sources.events.raw import EVT2, EVT3, EVT21
 from lazystore.testing import check_source
 from tests.sources import event_oracles as oracles
 from tests.sources.event_files import (

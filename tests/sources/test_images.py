@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from lazystore.errors import MissingExtraError, SourceError, UnknownFormatError
-from lazystore.sources import decoding
-from lazystore.sources.images import are_single_images
 from lazystore.sources.registry import open_sources, recognise
+from lazystore.sources.stacks import decoding
+from lazystore.sources.stacks.images import are_single_images
 from tests.sources.reading import check_reads
 
 iio = pytest.importorskip("imageio.v3")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lazystore.errors import SourceError, UsageError
-from lazystore.sources.labelled import plain_attributes, times_of_coordinate
+from lazystore.sources.arrays.labelled import plain_attributes, times_of_coordinate
 from lazystore.sources.registry import open_sources
 from tests.sources.reading import check_reads
 

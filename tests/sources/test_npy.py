@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazystore.errors import SourceError, UsageError
-from lazystore.sources import npy
+from lazystore.sources.arrays import npy
 from lazystore.sources.registry import open_sources, recognise
 from tests.sources.reading import check_reads
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lazystore.errors import SourceError
-from lazystore.sources import npy
+from lazystore.sources.arrays import npy
 from lazystore.sources.registry import open_sources, recognise
 from tests.sources.reading import check_reads
 
@@ -127,7 +127,7 @@ def test_objects_in_an_archive_are_left_out(tmp_path: Path) -> None:
 
 def test_times_that_are_a_recording_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Times are held whole, so their size has a limit."""
-    monkeypatch.setattr("lazystore.sources.npz._MAX_TIMES_BYTES", 100)
+    monkeypatch.setattr("lazystore.sources.arrays.npz._MAX_TIMES_BYTES", 100)
     path = save(tmp_path / "a.npz", fields=np.zeros((30, 6)), times=np.arange(30.0))
     with pytest.raises(SourceError, match="take 240 bytes; too many to be times"):
         open_sources(path)

@@ -305,7 +305,7 @@ def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_layouts_that_are_no_movie_are_refused(tmp_path: Path) -> None:
     """Axes without images, or with time inside a page, are told."""
-    from lazystore.sources.tiff import _Layout
+    from lazystore.sources.stacks.tiff import _Layout
 
     with pytest.raises(SourceError, match="has axes 'TQ', which are no images"):
         _Layout("TQ", (3, 4), 3, "a")

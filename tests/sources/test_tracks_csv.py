@@ -8,7 +8,7 @@ import pytest
 
 from lazystore.errors import SourceError, UnknownFormatError, UsageError
 from lazystore.sources.registry import open_path, recognise
-from lazystore.sources.table_kinds import classify_columns, header_lines
+from lazystore.sources.tables.table_kinds import classify_columns, header_lines
 from lazystore.testing.sources import check_source
 
 

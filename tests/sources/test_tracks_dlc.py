@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lazystore.errors import SourceError
-from lazystore.sources.pandas_hdf import find_frames, unpickle_names
 from lazystore.sources.registry import open_path, recognise
+from lazystore.sources.tables.pandas_hdf import find_frames, unpickle_names
 from lazystore.testing.sources import check_source
 
 SINGLE = [("net", part, coord) for part in ("nose", "tail") for coord in ("x", "y", "likelihood")]

@@ -8,7 +8,7 @@ import pytest
 
 from lazystore.errors import SourceError
 from lazystore.sources.registry import open_path, recognise
-from lazystore.sources.tracks_npz import NPZ_TRACKS
+from lazystore.sources.tables.tracks_npz import NPZ_TRACKS
 from lazystore.testing.sources import check_source
 
 
@@ -133,6 +133,6 @@ def test_archives_that_do_not_fit(save, arrays, options, match):
 
 def test_whole_arrays_are_bounded(save, monkeypatch):
     """An array that must be held whole may not be larger than memory allows."""
-    monkeypatch.setattr("lazystore.sources.npz_arrays.MAX_WHOLE_BYTES", 10)
+    monkeypatch.setattr("lazystore.sources.arrays.npz_arrays.MAX_WHOLE_BYTES", 10)
     with pytest.raises(SourceError, match="expected a list of at most"):
         open_path(save(position=np.zeros((3, 2)), time=np.arange(3)), format="npz-tracks")

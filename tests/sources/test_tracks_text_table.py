@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lazystore.errors import SourceError
-from lazystore.sources import text_table
-from lazystore.sources.text_fields import find_delimiter, is_number, split_line
-from lazystore.sources.text_table import TextTable
+from lazystore.sources.tables import text_table
+from lazystore.sources.tables.text_fields import find_delimiter, is_number, split_line
+from lazystore.sources.tables.text_table import TextTable
 
 
 @contextmanager

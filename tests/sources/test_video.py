@@ -16,7 +16,7 @@ pytest.importorskip("av", reason="the extra lazystore[video] is not installed")
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceFormat
-from lazystore.sources.video import VIDEO, VideoSource
+from lazystore.sources.video.recording import VIDEO, VideoSource
 from lazystore.testing import check_source
 from tests.sources.video_files import (
     X264,

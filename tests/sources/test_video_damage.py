@@ -14,8 +14,8 @@ import pytest
 pytest.importorskip("av", reason="the extra lazystore[video] is not installed")
 
 from lazystore.errors import SourceError
-from lazystore.sources.video import VIDEO, VideoSource
-from lazystore.sources.video_container import open_container
+from lazystore.sources.video.container import open_container
+from lazystore.sources.video.recording import VIDEO, VideoSource
 from tests.sources.video_files import (
     X264,
     X265_OPEN_GOP,

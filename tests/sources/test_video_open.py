@@ -12,8 +12,8 @@ pytest.importorskip("av", reason="the extra lazystore[video] is not installed")
 
 from lazystore.errors import SourceError
 from lazystore.sources.registry import open_path, recognise
-from lazystore.sources.video import VIDEO
-from lazystore.sources.video_container import EXTENSIONS, container_of
+from lazystore.sources.video.container import EXTENSIONS, container_of
+from lazystore.sources.video.recording import VIDEO
 from tests.sources.video_files import X264_NO_B, write_video
 
 
@@ -91,7 +91,7 @@ def test_registry_knows_every_ending() -> None:
 def test_recognising_needs_no_pyav() -> None:
     """Looking at a file does not import PyAV."""
     code = (
-        "import sys; from pathlib import Path; from lazystore.sources.video import VIDEO;"
+        "import sys; from pathlib import Path; from lazystore.sources.video.recording import VIDEO;"
         "assert VIDEO.recognise(Path('a.mp4'), b'\\0\\0\\0\\x20ftypisom').certain;"
         "assert 'av' not in sys.modules"
     )

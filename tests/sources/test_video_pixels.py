@@ -16,7 +16,7 @@ pytest.importorskip("av", reason="the extra lazystore[video] is not installed")
 import av
 
 from lazystore.errors import SourceError
-from lazystore.sources.video import VIDEO
+from lazystore.sources.video.recording import VIDEO
 from lazystore.video.pixels import Orientation, Pixels, orientation_of, plane_view
 from tests.sources.video_files import decode_in_order, luma_plane, picture, write_video
 

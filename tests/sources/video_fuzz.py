@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from lazystore.errors import LazystoreError
-from lazystore.sources.video import VIDEO
+from lazystore.sources.video.recording import VIDEO
 from tests.sources.video_files import remux, write_video
 
 

@@ -22,8 +22,8 @@ import av
 
 from lazystore.errors import DamagedStoreError, FormatVersionError, StoreError, UsageError
 from lazystore.schema import canonical_json
-from lazystore.sources.video import VIDEO, VideoSource
-from lazystore.sources.video_packets import PacketSource, why_not_encoded
+from lazystore.sources.video.packets import PacketSource, why_not_encoded
+from lazystore.sources.video.recording import VIDEO, VideoSource
 from lazystore.store.column_bytes import ColumnBytes
 from lazystore.store.encoded import EncodedVideoReader, encoded_spec
 from lazystore.testing import ArrayChunkReader, CountingReader, check_chunk_reader, check_source

@@ -1,0 +1,1 @@
+"""Arrays in files: NumPy, HDF5, NetCDF and Zarr, as fields, stacks and series."""

@@ -1,0 +1,1 @@
+"""Event recordings: one file a format, its words or datasets decoded by `kernels`."""

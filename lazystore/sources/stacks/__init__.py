@@ -1,0 +1,1 @@
+"""Images: multipage TIFF and folders of pictures."""

@@ -1,0 +1,1 @@
+"""Tracks, series, spikes and intervals: text tables and the files of trackers."""

@@ -1,0 +1,1 @@
+"""Video files: their packets, which frames these show, and frames as arrays."""
