@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
-from lazystore.protocols import Column, Recognition, SideArray, Source, SourceInfo
+from lazystore.protocols import Column, SideArray, Source, SourceInfo
 from lazystore.schema import JSON
-from lazystore.sources.arrays.npz import ZIP_MAGIC
 from lazystore.sources.arrays.npz_arrays import NpzArrays
 from lazystore.sources.assembled import AssembledSource
 from lazystore.sources.identity import identify_file
 from lazystore.sources.options import Option
+from lazystore.sources.tables.formats import COLUMNS_OPTION, NpzFormat, TextTableFormat
 from lazystore.sources.tables.spikes import to_seconds
 from lazystore.sources.tables.table_kinds import (
     LABEL_NAMES,
@@ -24,10 +24,8 @@ from lazystore.sources.tables.table_kinds import (
     STOP_NAMES,
     find_name,
     need_column,
-    recognise_table,
 )
-from lazystore.sources.tables.text_fields import TEXT_EXTENSIONS
-from lazystore.sources.tables.tracks import COLUMNS_OPTION, open_table
+from lazystore.sources.tables.text_table import TextTable
 from lazystore.units import parse_unit
 
 OPTIONS = (
@@ -45,6 +43,7 @@ def intervals_source(
     stop: NDArray[Any],
     labels: Sequence[str] | None,
     unit: str,
+    close: Callable[[], None],
 ) -> Source:
     """The source of intervals that are in memory: even a day of trials is a small table.
 
@@ -78,86 +77,64 @@ def intervals_source(
     def read(first: int, last: int) -> dict[str, NDArray[Any]]:
         return {"start": starts[first:last].copy(), "stop": stops[first:last].copy()}
 
-    return AssembledSource(info, read, lambda: None)
+    return AssembledSource(info, read, close)
 
 
-class CsvIntervals:
+class CsvIntervals(TextTableFormat):
     """A row an interval: ``start``, ``stop`` (or ``end``), and perhaps ``label``."""
 
     name = "csv-intervals"
     kinds = ("intervals",)
-    extensions = TEXT_EXTENSIONS
     options = (*OPTIONS, COLUMNS_OPTION)
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
-        """Certain by columns of starts and of stops."""
-        return recognise_table(path, head, "intervals")
-
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the file."""
-        table = open_table(path, options)
-        try:
-            names = table.names
-            start = need_column(
-                names, START_NAMES, options.get("start_column"), "start_column", "starts", table.name
-            )
-            stop = need_column(
-                names, STOP_NAMES, options.get("stop_column"), "stop_column", "stops", table.name
-            )
-            chosen = options.get("label_column")
-            label = find_name(names, LABEL_NAMES)
-            if chosen is not None:
-                label = need_column(names, (), chosen, "label_column", "labels", table.name)
-            table.scan([start, stop], keep=start)
-            rows = table.read(0, table.n_rows, [start, stop])
-            unit = parse_unit(options.get("time_unit", "s")).symbol
-            labels = None if label is None else table.texts(label)
-            return [intervals_source(self.name, path, rows[:, 0], rows[:, 1], labels, unit)]
-        finally:
-            table.close()
+    def source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+        """The recording in an open table."""
+        names = table.names
+        start = need_column(
+            names, START_NAMES, options.get("start_column"), "start_column", "starts", table.name
+        )
+        stop = need_column(names, STOP_NAMES, options.get("stop_column"), "stop_column", "stops", table.name)
+        chosen = options.get("label_column")
+        label = find_name(names, LABEL_NAMES)
+        if chosen is not None:
+            label = need_column(names, (), chosen, "label_column", "labels", table.name)
+        table.scan([start, stop], keep=start)
+        rows = table.read(0, table.n_rows, [start, stop])
+        unit = parse_unit(options.get("time_unit", "s")).symbol
+        labels = None if label is None else table.texts(label)
+        return intervals_source(self.name, table.path, rows[:, 0], rows[:, 1], labels, unit, table.close)
 
 
-class NpzIntervals:
+class NpzIntervals(NpzFormat):
     """Arrays ``start`` and ``stop`` of one length, and perhaps ``label``."""
 
     name = "npz-intervals"
     kinds = ("intervals",)
-    extensions = (".npz",)
     options = OPTIONS
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
-        """Certain by arrays of starts and of stops."""
-        if not head.startswith(ZIP_MAGIC):
-            return None
-        try:
-            arrays = NpzArrays(path)
-        except SourceError:
-            return None
+    def claim(self, arrays: NpzArrays) -> str | None:
+        """Arrays of starts and of stops."""
         start, stop = arrays.find(START_NAMES), arrays.find(STOP_NAMES)
-        return None if start is None or stop is None else Recognition(True, f"{start} and {stop}")
+        return None if start is None or stop is None else f"{start} and {stop}"
 
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the archive."""
-        arrays = NpzArrays(path)
-        try:
-            start = arrays.need(options.get("start_column"), START_NAMES, "start_column", "starts")
-            stop = arrays.need(options.get("stop_column"), STOP_NAMES, "stop_column", "stops")
-            chosen = options.get("label_column")
-            label = arrays.need(chosen, (), "label_column", "labels") if chosen else arrays.find(LABEL_NAMES)
-            headers = [arrays.headers[name] for name in (start, stop, label) if name is not None]
-            numeric = all(header.dtype.kind in "iuf" for header in headers[:2])
-            shape = headers[0].shape
-            if not numeric or len(shape) != 1 or not shape[0] or any(h.shape != shape for h in headers):
-                raise SourceError(
-                    f"{path.name}: starts, stops and labels do not fit each other: {arrays.describe()}; "
-                    "expected lists of one length"
-                )
-            labels = None if label is None else _texts(arrays.whole(label))
-            unit = parse_unit(options.get("time_unit", "s")).symbol
-            times = arrays.whole(start), arrays.whole(stop)
-            return [intervals_source(self.name, path, *times, labels, unit)]
-        finally:
-            arrays.close()
+    def source(self, arrays: NpzArrays, options: Mapping[str, Any]) -> Source:
+        """The recording in an open archive."""
+        start = arrays.need(options.get("start_column"), START_NAMES, "start_column", "starts")
+        stop = arrays.need(options.get("stop_column"), STOP_NAMES, "stop_column", "stops")
+        chosen = options.get("label_column")
+        label = arrays.need(chosen, (), "label_column", "labels") if chosen else arrays.find(LABEL_NAMES)
+        headers = [arrays.headers[name] for name in (start, stop, label) if name is not None]
+        numeric = all(header.dtype.kind in "iuf" for header in headers[:2])
+        shape = headers[0].shape
+        if not numeric or len(shape) != 1 or not shape[0] or any(h.shape != shape for h in headers):
+            raise SourceError(
+                f"{arrays.path.name}: starts, stops and labels do not fit each other: {arrays.describe()}; "
+                "expected lists of one length"
+            )
+        labels = None if label is None else _texts(arrays.whole(label))
+        unit = parse_unit(options.get("time_unit", "s")).symbol
+        times = arrays.whole(start), arrays.whole(stop)
+        return intervals_source(self.name, arrays.path, *times, labels, unit, arrays.close)
 
 
 def _texts(values: NDArray[Any]) -> list[str]:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
-from lazystore.protocols import Column, Recognition, SideArray, Source, SourceInfo
+from lazystore.protocols import Column, SideArray, Source, SourceInfo
 from lazystore.schema import JSON
 from lazystore.sources.assembled import AssembledSource
 from lazystore.sources.identity import identify_file
 from lazystore.sources.options import Option
-from lazystore.sources.tables.table_kinds import recognise_table
-from lazystore.sources.tables.text_fields import TEXT_EXTENSIONS, is_number
+from lazystore.sources.tables.formats import COLUMNS_OPTION, TextTableFormat
+from lazystore.sources.tables.text_fields import is_number
 from lazystore.sources.tables.text_table import TextTable
-from lazystore.sources.tables.tracks import COLUMNS_OPTION, TIME_OPTIONS, TableTime, open_table
+from lazystore.sources.tables.tracks import TIME_OPTIONS, TableTime
 
 
-class CsvSeries:
+class CsvSeries(TextTableFormat):
     """Channels over time in a table with a row a time.
 
     Columns whose first value is text are left out, which `problems` says; a column of numbers with
@@ -30,7 +29,6 @@ class CsvSeries:
 
     name = "csv-series"
     kinds = ("series",)
-    extensions = TEXT_EXTENSIONS
     options = (
         *TIME_OPTIONS,
         COLUMNS_OPTION,
@@ -38,20 +36,8 @@ class CsvSeries:
         Option("units", "text", "unit of the values"),
     )
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
-        """Certain by a column of times beside others; likely for any other table of numbers."""
-        return recognise_table(path, head, "series")
-
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the file."""
-        table = open_table(path, options)
-        try:
-            return [self._source(table, options)]
-        except BaseException:
-            table.close()
-            raise
-
-    def _source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+    def source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+        """The recording in an open table."""
         time = TableTime(table.names, options)
         channels, left_out = _channels(table, options.get("channels"), time.column)
         times = time.times(table.scan(channels, keep=time.column), table.name)

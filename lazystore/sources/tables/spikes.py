@@ -13,24 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
-from lazystore.protocols import Column, Recognition, SideArray, Source, SourceInfo
+from lazystore.protocols import Column, SideArray, Source, SourceInfo
 from lazystore.schema import JSON
-from lazystore.sources.arrays.npz import ZIP_MAGIC
 from lazystore.sources.arrays.npz_arrays import TIME_NAMES as NPZ_TIME_NAMES
 from lazystore.sources.arrays.npz_arrays import NpzArrays
 from lazystore.sources.assembled import AssembledSource
 from lazystore.sources.identity import identify_file
 from lazystore.sources.options import Option
+from lazystore.sources.tables.formats import COLUMNS_OPTION, NpzFormat, TextTableFormat
 from lazystore.sources.tables.table_kinds import (
     SPIKE_TIME_NAMES,
     UNIT_NAMES,
     find_name,
     need_column,
-    recognise_table,
 )
-from lazystore.sources.tables.text_fields import TEXT_EXTENSIONS, is_number
+from lazystore.sources.tables.text_fields import is_number
 from lazystore.sources.tables.text_table import TextTable
-from lazystore.sources.tables.tracks import COLUMNS_OPTION, open_table
 from lazystore.sources.ticks import TIME_NAMES, time_unit
 from lazystore.units import convert
 
@@ -70,28 +68,15 @@ def to_seconds(values: NDArray[Any], unit: str) -> NDArray[np.float64]:
     return values.astype("f8", copy=False) if unit == "s" else convert(values, unit, "s")
 
 
-class CsvSpikes:
+class CsvSpikes(TextTableFormat):
     """A row a spike: ``spike_time`` (or ``time``) and ``unit``."""
 
     name = "csv-spikes"
     kinds = ("spikes",)
-    extensions = TEXT_EXTENSIONS
     options = (*OPTIONS, COLUMNS_OPTION)
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
-        """Certain by ``spike_time``, or a time beside a unit."""
-        return recognise_table(path, head, "spikes")
-
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the file."""
-        table = open_table(path, options)
-        try:
-            return [self._source(table, options)]
-        except BaseException:
-            table.close()
-            raise
-
-    def _source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+    def source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+        """The recording in an open table."""
         wanted = (*SPIKE_TIME_NAMES, *TIME_NAMES)
         time = need_column(
             table.names, wanted, options.get("time_column"), "time_column", "spike times", table.name
@@ -159,39 +144,24 @@ def check_units(read: Callable[[int, int], Mapping[str, NDArray[Any]]], count: i
         read(start, min(start + _DISORDER_ROWS, count))
 
 
-class NpzSpikes:
+class NpzSpikes(NpzFormat):
     """``spike_times`` with ``unit`` of the same length, or with NWB's ``spike_times_index``."""
 
     name = "npz-spikes"
     kinds = ("spikes",)
-    extensions = (".npz",)
     options = OPTIONS
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
+    def claim(self, arrays: NpzArrays) -> str | None:
         """Certain by an array named like spike times, or times beside units."""
-        if not head.startswith(ZIP_MAGIC):
-            return None
-        try:
-            arrays = NpzArrays(path)
-        except SourceError:
-            return None
         found = arrays.find(SPIKE_TIME_NAMES)
         if found is None and arrays.find(UNIT_NAMES) is not None:
             found = arrays.find(NPZ_TIME_NAMES)
         if found is None or len(arrays.headers[found].shape) != 1:
             return None
-        return Recognition(True, f"{found} {arrays.headers[found].shape}")
+        return f"{found} {arrays.headers[found].shape}"
 
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the archive."""
-        arrays = NpzArrays(path)
-        try:
-            return [self._source(arrays, options)]
-        except BaseException:
-            arrays.close()
-            raise
-
-    def _source(self, arrays: NpzArrays, options: Mapping[str, Any]) -> Source:
+    def source(self, arrays: NpzArrays, options: Mapping[str, Any]) -> Source:
+        """The recording in an open archive."""
         wanted = (*SPIKE_TIME_NAMES, *NPZ_TIME_NAMES)
         time = arrays.need(options.get("time_column"), wanted, "time_column", "spike times")
         header = arrays.headers[time]

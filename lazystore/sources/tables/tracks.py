@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
-from lazystore.protocols import Recognition, Source, SourceInfo
+from lazystore.protocols import Source, SourceInfo
 from lazystore.sources.assembled import AssembledSource
 from lazystore.sources.frames import RATE_OPTION
 from lazystore.sources.identity import identify_file
@@ -22,13 +21,12 @@ from lazystore.sources.record_times import (
     times_from_rate,
     times_from_values,
 )
+from lazystore.sources.tables.formats import COLUMNS_OPTION, TextTableFormat
 from lazystore.sources.tables.table_kinds import (
     FRAME_NAMES,
     find_name,
     position_columns,
-    recognise_table,
 )
-from lazystore.sources.tables.text_fields import TEXT_EXTENSIONS
 from lazystore.sources.tables.text_table import TextTable
 from lazystore.sources.tables.tracks_layout import (
     SKELETON_OPTION,
@@ -44,15 +42,6 @@ TIME_OPTIONS = (
     Option("time_unit", "text", "unit of the times: s, ms, us, ns, min or h"),
     RATE_OPTION,
 )
-COLUMNS_OPTION = Option("columns", "text", "names of the columns of a file without a header, as in t,x,y")
-
-
-def open_table(path: Path, options: Mapping[str, Any]) -> TextTable:
-    """The table of a file whose first line names the columns, or whose columns an option names."""
-    names = options.get("columns")
-    if names is None:
-        return TextTable(path)
-    return TextTable(path, header_rows=0, names=[name.strip() for name in names.split(",")])
 
 
 class TableTime:
@@ -89,28 +78,15 @@ class TableTime:
         return times_from_values(values, self._unit, self._name)
 
 
-class CsvTracks:
+class CsvTracks(TextTableFormat):
     """Tracks of one individual in a table with a row a time."""
 
     name = "csv-tracks"
     kinds = ("tracks",)
-    extensions = TEXT_EXTENSIONS
     options = (*TIME_OPTIONS, COLUMNS_OPTION, UNITS_OPTION, SKELETON_OPTION)
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
-        """Certain by columns x and y, or pairs name_x and name_y."""
-        return recognise_table(path, head, "tracks")
-
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the file."""
-        table = open_table(path, options)
-        try:
-            return [self._source(table, options)]
-        except BaseException:
-            table.close()
-            raise
-
-    def _source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+    def source(self, table: TextTable, options: Mapping[str, Any]) -> Source:
+        """The recording in an open table."""
         if "track" in table.names and find_name(table.names, FRAME_NAMES) is not None:
             raise SourceError(
                 f"{table.name} has a row for each track of each frame; export the analysis .h5 instead, "

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError
-from lazystore.protocols import Column, Recognition, Source, SourceInfo
-from lazystore.sources.arrays.npz import ZIP_MAGIC
+from lazystore.protocols import Column, Source, SourceInfo
 from lazystore.sources.arrays.npz_arrays import NpzArrays, times_of_arrays
 from lazystore.sources.assembled import AssembledSource
 from lazystore.sources.identity import identify_file
 from lazystore.sources.options import Option
+from lazystore.sources.tables.formats import NpzFormat
 from lazystore.sources.tables.table_kinds import POLARITY_NAMES
 from lazystore.sources.tables.tracks import TIME_OPTIONS
 from lazystore.sources.tables.tracks_layout import (
@@ -35,12 +34,11 @@ INDIVIDUAL_NAMES = ("individual", "individuals", "track_names", "animals")
 EDGE_NAMES = ("skeleton", "edges", "edge_inds")
 
 
-class NpzTracks:
+class NpzTracks(NpzFormat):
     """``.npz`` with positions: (time, space), (time, keypoint, space), or with individuals between."""
 
     name = "npz-tracks"
     kinds = ("tracks",)
-    extensions = (".npz",)
     options = (
         Option("array", "text", "name of the array of positions"),
         *TIME_OPTIONS,
@@ -48,32 +46,18 @@ class NpzTracks:
         SKELETON_OPTION,
     )
 
-    def recognise(self, path: Path, head: bytes) -> Recognition | None:
+    def claim(self, arrays: NpzArrays) -> str | None:
         """Certain by an array of positions, or arrays x and y without polarities."""
-        if not head.startswith(ZIP_MAGIC):
-            return None
-        try:
-            arrays = NpzArrays(path)
-        except SourceError:
-            return None
         lowered = {name.lower() for name in arrays.headers}
         found = arrays.find(POSITION_NAMES)
         if found is not None and _is_position(arrays.headers[found].shape):
-            return Recognition(True, f"{found} {arrays.headers[found].shape}")
+            return f"{found} {arrays.headers[found].shape}"
         if {"x", "y"} <= lowered and not lowered & POLARITY_NAMES:
-            return Recognition(True, "x and y")
+            return "x and y"
         return None
 
-    def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[Source]:
-        """The one recording of the archive."""
-        arrays = NpzArrays(path)
-        try:
-            return [self._source(arrays, options)]
-        except BaseException:
-            arrays.close()
-            raise
-
-    def _source(self, arrays: NpzArrays, options: Mapping[str, Any]) -> Source:
+    def source(self, arrays: NpzArrays, options: Mapping[str, Any]) -> Source:
+        """The recording in an open archive."""
         named = options.get("array")
         if (
             named is None
