@@ -14,7 +14,6 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,12 +21,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.program import command_line, keep
 from lazystore.array import LazyArray
 from lazystore.cache import CachedReader, ChunkPool, Prefetcher, cached, set_cache_bytes
 from lazystore.testing import ArrayChunkReader, CountingReader, SlowReader
@@ -391,20 +390,8 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it was measured; nothing that names a particular computer."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        **{package: version(package) for package in ("numpy", "numcodecs")},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     parser.add_argument("--stress", type=float, metavar="SECONDS", help="how long eight threads run (5)")
     parser.add_argument("--play", type=Path, metavar="STORE", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -422,15 +409,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         *stress(options.stress or (0.2 if options.tiny else 5.0)),
     ]
     print(report(rows))
-    if options.json:
-        document = {
-            "benchmark": "cache",
-            "seed": SEED,
-            "machine": machine(),
-            "effort": asdict(effort),
-            "results": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1))
+    keep(options.json, "cache", rows, packages=("numpy", "numcodecs"), seed=SEED, effort=asdict(effort))
     return rows
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,12 +20,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.program import command_line, keep
 
 SEED = 1
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -355,9 +355,7 @@ def print_table(rows: list[Row]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--tiny", action="store_true")
+    parser = command_line(__doc__)
     parser.add_argument("--only", choices=sorted(PARTS), action="append")
     parser.add_argument(
         "--child", nargs=4, metavar=("WHAT", "SOURCE", "STORE", "CODEC"), help=argparse.SUPPRESS
@@ -375,16 +373,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             rows += part(Path(folder), effort)
     print_table(rows)
-    if options.json:
-        machine = {
-            "cores": CORES,
-            "system": f"{platform.system()} {platform.machine()}",
-            "python": platform.python_version(),
-        }
-        versions = {name: version(name) for name in ("numpy", "numcodecs", "numba")}
-        options.json.write_text(
-            json.dumps({"machine": machine, "versions": versions, "seed": SEED, "rows": rows}, indent=1)
-        )
+    keep(options.json, "convert", rows, packages=("numpy", "numcodecs", "numba"), seed=SEED)
     return 0
 
 

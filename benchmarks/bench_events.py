@@ -11,13 +11,9 @@ calls, in milliseconds.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lazystore as ls
+from benchmarks.program import command_line, keep
 from lazystore.events.compiling import loop_if_ready, loop_when_ready
 from lazystore.events.filters import BackgroundActivity, Refractory
 from lazystore.events.index import index_of_readers
@@ -229,20 +226,12 @@ def show(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes, for the tests")
+    parser = command_line(__doc__)
     parser.add_argument("--skip-stores", action="store_true", help="arrays in memory only")
     options = parser.parse_args()
     rows = run(options.tiny, not options.skip_stores)
     show(rows)
-    if options.json:
-        machine = {
-            "machine": platform.machine(), "system": platform.system(), "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "numba", "zarr", "numcodecs")},
-        }  # fmt: skip
-        record = {"benchmark": "events", "seed": SEED, "machine": machine, "rows": rows}
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    keep(options.json, "events", rows, packages=("numpy", "numba", "zarr", "numcodecs"), seed=SEED)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,8 @@ between them but what the process's cache holds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -35,6 +33,7 @@ from typing import Any
 import numpy as np
 
 import lazystore as ls
+from benchmarks.program import command_line, keep
 from lazystore.events.compiling import loop_when_ready
 
 WINDOW_EVENTS = 50_000
@@ -273,9 +272,7 @@ def shown(value: Any) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes, for the tests")
+    parser = command_line(__doc__)
     parser.add_argument("--events", default="2e6,20e6,200e6", help="numbers of events")
     parser.add_argument("--formats", default="raw,hdf5", help="what is converted")
     parser.add_argument("--peer-events", default="26e6", help="events for evlib and the six; 0 for neither")
@@ -292,15 +289,7 @@ def main() -> None:
             for row in job():
                 rows.append(row)
                 print("  ".join(f"{key} {shown(value)}" for key, value in row.items()), flush=True)
-    if options.json:
-        machine = {
-            "machine": platform.machine(),
-            "python": platform.python_version(),
-            "cores": os.cpu_count(),
-        }
-        options.json.write_text(
-            json.dumps({"benchmark": "events_scale", "machine": machine, "rows": rows}, indent=1)
-        )
+    keep(options.json, "events_scale", rows, packages=("numpy", "numba", "numcodecs", "evlib"))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bench_convert import max_rss_mb
+from benchmarks.program import command_line, keep
 
 SEED = 1
 
@@ -207,9 +206,7 @@ def report(rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
@@ -220,21 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     effort = TINY if options.tiny else FULL
     rows = run_all(effort)
     print(report(rows))
-    if options.json:
-        machine = {
-            "python": platform.python_version(),
-            "system": f"{platform.system()} {platform.machine()}",
-            "cores": str(os.cpu_count()),
-            **{name: version(name) for name in ("numpy", "imageio")},
-        }
-        document = {
-            "benchmark": "images",
-            "seed": SEED,
-            "machine": machine,
-            "effort": asdict(effort),
-            "results": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1))
+    keep(options.json, "images", rows, packages=("numpy", "imageio"), seed=SEED, effort=asdict(effort))
     return rows
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,13 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench_cache import MEGABYTE, PeakMemory, rss_bytes
+from benchmarks.program import command_line, keep
 
 SEED = 1
 
@@ -173,21 +171,8 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it was measured; nothing that names a particular computer."""
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "libc": " ".join(platform.libc_ver()),
-        "cores": str(os.cpu_count()),
-        **{package: version(package) for package in ("numpy", "numcodecs")},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.measure:
@@ -198,15 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     effort = TINY if options.tiny else FULL
     rows = list(run_all(effort))
     print(report(rows))
-    if options.json:
-        document = {
-            "benchmark": "memory",
-            "seed": SEED,
-            "machine": machine(),
-            "effort": asdict(effort),
-            "results": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1))
+    keep(options.json, "memory", rows, packages=("numpy", "numcodecs"), seed=SEED, effort=asdict(effort))
     return rows
 
 

@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ import numpy as np
 
 from benchmarks.bench_cache import MEGABYTE, PeakMemory, paths, play, rss_bytes, waits_row
 from benchmarks.bench_renderer import round_environment
+from benchmarks.program import command_line, keep
 
 SEED = 1
 LIMITS = (-30.0, 30.0)
@@ -440,21 +438,8 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it was measured; nothing that names a particular computer."""
-    packages = ("numpy", "numba", "zarr", "dask", "napari", "neurospatial")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        **{package: version(package) for package in packages},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     parser.add_argument("--way", nargs=3, metavar=("WAY", "SMALL", "LARGE"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     effort = TINY if options.tiny else FULL
@@ -465,15 +450,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
         return rows
     rows = list(run_all(effort))
     print(report(rows))
-    if options.json:
-        document = {
-            "benchmark": "playback",
-            "seed": SEED,
-            "machine": machine(),
-            "effort": asdict(effort),
-            "results": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1))
+    keep(
+        options.json,
+        "playback",
+        rows,
+        packages=("numpy", "numba", "zarr", "dask", "napari", "neurospatial"),
+        seed=SEED,
+        effort=asdict(effort),
+    )
     return rows
 
 

@@ -12,18 +12,15 @@ else made ones.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
-import platform
 import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +29,7 @@ import numcodecs.blosc
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.program import command_line, keep
 from lazystore.schema import CODEC_PRESETS, ArraySpec
 from lazystore.store.direct import DirectChunkReader
 from lazystore.store.location import LocalLocation
@@ -286,21 +284,8 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it was measured; nothing that names a particular computer."""
-    packages = ("numpy", "numcodecs", "google-crc32c", "zarr")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        **{package: version(package) for package in packages},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     options = parser.parse_args(arguments)
     effort = TINY if options.tiny else FULL
     rows: list[Row] = []
@@ -309,15 +294,14 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
             with tempfile.TemporaryDirectory() as folder:
                 rows += measure(movie, frames, codec, effort, Path(folder))
     print(report(rows))
-    if options.json:
-        document = {
-            "benchmark": "read",
-            "seed": SEED,
-            "machine": machine(),
-            "effort": asdict(effort),
-            "results": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1))
+    keep(
+        options.json,
+        "read",
+        rows,
+        packages=("numpy", "numcodecs", "google-crc32c", "zarr"),
+        seed=SEED,
+        effort=asdict(effort),
+    )
     return rows
 
 

@@ -13,17 +13,13 @@ are compared bit by bit, mean and std to a relative 1e-12 of numpy's; "error" is
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lazystore as ls
+from benchmarks.program import command_line, keep
 from benchmarks.video_samples import write
 from lazystore.overviews.rows import row_of_frames
 
@@ -253,9 +250,7 @@ def convert_ways(source: Path, folder: Path, effort: Effort) -> tuple[dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--tiny", action="store_true")
+    parser = command_line(__doc__)
     options = parser.parse_args()
     effort = TINY if options.tiny else FULL
     with tempfile.TemporaryDirectory() as name:
@@ -267,17 +262,14 @@ def main() -> None:
         decode(source, folder / "frames.npy", effort)
         stores, rows = convert_ways(source, folder, effort)
         rows = measure(folder, stores, effort) + rows
-    if options.json:
-        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()}
-        versions = {name: version(name) for name in ("numpy", "numcodecs", "av", "dask")}
-        document = {
-            "machine": machine,
-            "versions": versions,
-            "seed": SEED,
-            "effort": asdict(effort),
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    keep(
+        options.json,
+        "reduce",
+        rows,
+        packages=("numpy", "numcodecs", "av", "dask"),
+        seed=SEED,
+        effort=asdict(effort),
+    )
 
 
 if __name__ == "__main__":

@@ -15,18 +15,14 @@ column of times, and reads the window's part of each column.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import logging
 import multiprocessing
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -34,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench_cache import MEGABYTE, play, waits_row
+from benchmarks.program import command_line, keep
 
 SEED = 1
 DELAY_S = 0.05
@@ -376,32 +373,22 @@ def report(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it was measured; nothing that names a particular computer."""
-    packages = ("numpy", "zarr", "dask", "obstore", "moto", "napari")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count()),
-        **{package: version(package) for package in packages},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     options = parser.parse_args(arguments)
     effort = TINY if options.tiny else FULL
     os.environ.update(LOCAL_KEYS)
     rows = list(run_all(effort))
     print(report(rows))
-    if options.json:
-        document = {
-            "benchmark": "remote", "seed": SEED, "delay_ms": DELAY_S * 1e3, "machine": machine(),
-            "effort": asdict(effort), "results": rows,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(document, indent=1))
+    keep(
+        options.json,
+        "remote",
+        rows,
+        packages=("numpy", "zarr", "dask", "obstore", "moto", "napari"),
+        seed=SEED,
+        effort=asdict(effort),
+        delay_ms=DELAY_S * 1e3,
+    )
     return rows
 
 

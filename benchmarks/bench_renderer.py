@@ -10,19 +10,15 @@ yet, as the first of a process is; every other number of ours is after that.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.program import command_line, keep
 from lazystore import render
 from lazystore.render import kernels
 
@@ -272,30 +268,13 @@ def report(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> dict[str, str]:
-    """Where and with what it was measured; nothing that names a particular computer."""
-    packages = ("numpy", "numba", "neurospatial")
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **{package: version(package) for package in packages},
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> list[Result]:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write all numbers to this file")
-    parser.add_argument("--tiny", action="store_true", help="only show that it runs")
+    parser = command_line(__doc__)
     options = parser.parse_args(arguments)
     results = list(measure(TINY if options.tiny else FULL))
     print(report(results))
-    if options.json:
-        rows = [{**asdict(result), "ratio": result.ratio} for result in results]
-        options.json.write_text(
-            json.dumps(
-                {"benchmark": "renderer", "seed": SEED, "machine": machine(), "results": rows}, indent=1
-            )
-        )
+    rows = [{**asdict(result), "ratio": result.ratio} for result in results]
+    keep(options.json, "renderer", rows, packages=("numpy", "numba", "neurospatial"), seed=SEED)
     return results
 
 

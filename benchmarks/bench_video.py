@@ -18,14 +18,10 @@ machines that have other work.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +30,7 @@ import av
 import numpy as np
 
 import lazystore as ls
+from benchmarks.program import command_line, keep
 from benchmarks.video_samples import CODECS, write_codec
 from lazystore.store.manifest import read_root
 
@@ -320,9 +317,7 @@ def show(row: Row | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--tiny", action="store_true")
+    parser = command_line(__doc__)
     parser.add_argument("--only", default="", help="recordings with this in their name")
     options = parser.parse_args()
     os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder tells its settings otherwise
@@ -334,13 +329,7 @@ def main() -> None:
             looks, rounds = (5, 1) if options.tiny else (60, 3)
             rows.append(measure(path, name, folder, looks=looks, rounds=rounds))
             show(rows[-1])
-    if options.json:
-        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()}
-        versions = {"av": version("av")}
-        if find_spec("cv2") is not None:
-            versions["cv2"] = version("opencv-python-headless")
-        document = {"machine": machine, "versions": versions, "seed": SEED, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    keep(options.json, "video", rows, packages=("av", "opencv-python-headless"), seed=SEED)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,10 @@ knows to be lost is refused, and counted as such.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +24,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.program import command_line, keep
 from benchmarks.video_samples import awkward_files, number_in
 
 type Row = dict[str, Any]
@@ -178,9 +175,7 @@ def show(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--tiny", action="store_true")
+    parser = command_line(__doc__)
     options = parser.parse_args()
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -195,12 +190,7 @@ def main() -> None:
         files = awkward_files(Path(folder), count=count, size=size)
         rows = [judge(case, path, tool) for case, path in files.items() for tool in tools]
     show(rows)
-    if options.json:
-        machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()}
-        names = {"av": "av", "cv2": "opencv-python-headless", "decord": "decord2"}
-        versions = {name: version(package) for name, package in names.items() if find_spec(name)}
-        document = {"machine": machine, "versions": versions, "seed": SEED, "rows": rows}
-        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    keep(options.json, "video_errors", rows, packages=("av", "opencv-python-headless", "decord2"), seed=SEED)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.report [FOLDER] [--page FILE] [--no-plots] [--check]
 
-FOLDER holds ``NAME.json`` files, ``benchmarks/results`` unless given; each is a document with ``machine``
-(and ``versions``), and its rows under ``results`` or ``rows``. A row is flat, or one level deep; ``group``
-and ``case`` name it. ``benchmarks/layouts.py`` says which numbers stand beside which; a benchmark that it
-does not know is shown whole. Nothing is rounded but the text.
+FOLDER holds the documents that `benchmarks.program.keep` writes, ``NAME.json``; it is
+``benchmarks/results`` unless given. A row is flat, or one level deep; ``group`` and ``case`` name it.
+``benchmarks/layouts.py`` says which numbers stand beside which; a benchmark that it does not know is shown
+whole. Nothing is rounded but the text.
 """
 
 from __future__ import annotations
@@ -46,22 +46,18 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
 
 def rows_of(document: Mapping[str, Any]) -> list[Row]:
     """The measurements of a document."""
-    rows: list[Row] = document.get("results", document.get("rows", []))
+    rows: list[Row] = document["rows"]
     return rows
 
 
 def conditions(document: Mapping[str, Any]) -> str:
     """Machine, versions and load of a run, in one line.
 
-    >>> conditions({"machine": {"python": "3.13", "cores": 2, "system": "Linux"}, "versions": {"av": "19"}})
+    >>> conditions({"machine": {"python": "3.13", "system": "Linux", "cores": "2", "av": "19"}})
     'Python 3.13, Linux, 2 cores; av 19'
     """
-    facts = {**document.get("machine", {}), **document.get("versions", {})}
-    places = [f"Python {facts.pop('python')}"] if "python" in facts else []
-    places += [str(facts.pop(key)) for key in ("system", "platform", "machine") if key in facts]
-    if "cores" in facts:
-        places.append(f"{facts.pop('cores')} cores")
-    line = ", ".join(places)
+    facts = dict(document["machine"])
+    line = f"Python {facts.pop('python')}, {facts.pop('system')}, {facts.pop('cores')} cores"
     if facts:
         line += "; " + ", ".join(f"{name} {version}" for name, version in facts.items())
     run = document.get("run", {})

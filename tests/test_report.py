@@ -72,8 +72,7 @@ def test_ours_stands_first_where_ways_are_columns() -> None:
 def test_a_benchmark_that_nobody_laid_out_is_shown_whole(tmp_path: Path) -> None:
     """Every number of every row, and the conditions it was measured in."""
     document = {
-        "machine": {"python": "3.13.1", "cores": 2},
-        "versions": {"numpy": "9.9"},
+        "machine": {"python": "3.13.1", "system": "Plan9 mips", "cores": "2", "numpy": "9.9"},
         "rows": [{"what": "one", "ms": 12.345, "inner": {"x": 7}}, {"what": "two", "ms": 0.5}],
         "run": {"load_before": 1.25, "load_after": 2.0, "seconds": 31.4},
     }
@@ -81,7 +80,7 @@ def test_a_benchmark_that_nobody_laid_out_is_shown_whole(tmp_path: Path) -> None
     assert report.main([str(tmp_path), "--page", str(tmp_path / "page.md"), "--no-plots"]) == 0
     text = (tmp_path / "page.md").read_text()
     assert "## New thing" in text
-    assert "`python -m benchmarks new_thing` · Python 3.13.1, 2 cores; numpy 9.9; load" in text
+    assert "`python -m benchmarks new_thing` · Python 3.13.1, Plan9 mips, 2 cores; numpy 9.9; load" in text
     assert "| one | 12.3 | 7 |" in text
     assert "| two | 0.5 |  |" in text
 
@@ -96,7 +95,8 @@ def test_without_measurements_there_is_no_page(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_page_that_was_changed_by_hand_is_found(tmp_path: Path) -> None:
     """`--check` writes nothing."""
-    (tmp_path / "remote.json").write_text(json.dumps({"results": REMOTE_ROWS}))
+    document = {"machine": {"python": "3", "system": "Any", "cores": "2"}, "rows": REMOTE_ROWS}
+    (tmp_path / "remote.json").write_text(json.dumps(document))
     page = tmp_path / "page.md"
     arguments = [str(tmp_path), "--page", str(page)]
     report.main([*arguments, "--no-plots"])
