@@ -33,13 +33,13 @@ def test_every_case_runs_and_is_written(
     """Each case once, with both packages' times and the frames that each read."""
     results = benchmark.main(["--tiny", "--json", str(tmp_path / "renderer.json")])
     written = json.loads((tmp_path / "renderer.json").read_text())
-    assert {row["case"] for row in written["results"]} == {
+    assert {row["case"] for row in written["rows"]} == {
         "first frame, uncompiled", "hit", "hit, napari's slice", "miss", "miss, napari's slice",
         "chunked, in order", "chunked, a new chunk each", "chunked, at random", "creation and shape",
     }  # fmt: skip
     printed = capsys.readouterr().out
     reads = {result.case: (result.ours_frames_read, result.neurospatial_frames_read) for result in results}
-    for row in written["results"]:
+    for row in written["rows"]:
         assert row["case"] in printed
         assert row["ours"]["best_us"] > 0
         assert row["ratio"] == pytest.approx(row["ours"]["best_us"] / row["neurospatial"]["best_us"])
