@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import stat
+import tempfile
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -27,6 +29,8 @@ THREAD_PREFIX = "lazystore"
 # Pools that belong to the process, not to a store, may outlive a test; nothing else may.
 SHARED_THREAD_PREFIX = "lazystore-shared"
 THREAD_GRACE_S = 5.0
+# More than the tests that ask for a folder in memory put into it.
+RAM_BYTES = 1 << 30
 
 # Speed on a shared machine says nothing about the code: no deadline, no "too slow".
 settings.register_profile(
@@ -54,6 +58,17 @@ def corpus() -> Path:
     if not folder.is_dir():
         pytest.fail(f"LAZYSTORE_CORPUS={named!r} is not a folder")
     return folder
+
+
+@pytest.fixture
+def ram_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has one: for thousands of small commits, each made durable."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shutil.disk_usage(shared).free < RAM_BYTES:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="lazystore-test-", dir=shared) as folder:
+        yield Path(folder)
 
 
 def open_files() -> dict[int, str]:

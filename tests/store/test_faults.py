@@ -61,14 +61,14 @@ def run_points(
     ids=lambda value: str(value).replace(",", "+"),
 )
 def test_a_fault_at_any_call_never_reads_wrong(
-    tmp_path: Path, scenario: str, actions: str, every: int
+    ram_path: Path, scenario: str, actions: str, every: int
 ) -> None:
     """What is readable then is the old or the new state; the same call goes on to the same bytes.
 
     Also: a finished shard is not written again, a full disk says so in one line, and the store
     that results has nothing for `verify` to name. "add" puts a nested item beside another.
     """
-    reports = run_points(tmp_path, scenario, actions, every, n_processes=2 if every == 1 else 1)
+    reports = run_points(ram_path, scenario, actions, every, n_processes=2 if every == 1 else 1)
     problems = [problem for report in reports for problem in report["problems"]]
     assert not problems, "\n".join(problems[:20])
     assert (

@@ -25,9 +25,9 @@ def run(*arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
-def test_sixty_random_kills(tmp_path: Path) -> None:
+def test_sixty_random_kills(ram_path: Path) -> None:
     """Killed whenever: nothing reads wrong, resuming gives the bytes of an undisturbed run."""
-    report = run("random", tmp_path, 60, 11)
+    report = run("random", ram_path, 60, 11)
     assert not report["problems"], "\n".join(report["problems"])
     assert report["refused"] >= 20, "the kills came too late to mean anything"
     assert report["refused"] + report["whole"] == 60
@@ -35,6 +35,6 @@ def test_sixty_random_kills(tmp_path: Path) -> None:
     assert max(report["redone"]) <= WORKERS
 
 
-def test_a_kill_near_the_end_costs_no_more_than_what_was_in_flight(tmp_path: Path) -> None:
+def test_a_kill_near_the_end_costs_no_more_than_what_was_in_flight(ram_path: Path) -> None:
     """Killed with 90% of the shards recorded, at most one shard a worker is written again."""
-    assert run("at", tmp_path, 0.9) <= WORKERS
+    assert run("at", ram_path, 0.9) <= WORKERS
