@@ -108,13 +108,13 @@ def test_only_the_ends_are_read(store_path: Path) -> None:
     n = Levels.from_json(lazy.attrs["lazystore"]["overview"]).exact[0]
     reads: list[Any] = []
     reader = lazy.view.reader
-    read = reader.read_through  # type: ignore[attr-defined]  # a cached reader has it
+    read = reader.read_through_into  # type: ignore[attr-defined]  # a cached reader has it
 
-    def counted(indices: Any) -> Any:
+    def counted(indices: Any, memories: Any) -> Any:
         reads.extend(indices)
-        return read(indices)
+        return read(indices, memories)
 
-    reader.read_through = counted  # type: ignore[attr-defined]  # as above
+    reader.read_through_into = counted  # type: ignore[attr-defined]  # as above
     lazy[n : 3 * n].std("time")
     assert not reads
     lazy[n - 2 : 3 * n + 3].mean("time")

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.array.indexing import Selection
+from lazystore.array.pixelwise import added_up, names_for, result_of
 from lazystore.array.reading import ordered_map, read_selection
 from lazystore.array.view import View
 from lazystore.chunks import ceil_div
 from lazystore.overviews.levels import GROUP, Levels, exact_dtypes
-from lazystore.overviews.rows import Row, joined, needed_for, row_of_frames, variance_of_integers, wide_dtype
+from lazystore.overviews.rows import Row, joined, needed_for, wide_dtype
 from lazystore.protocols import ChunkReader
 
 # What has to be joined for each operation, where the values are integers, and where floats.
@@ -22,8 +23,6 @@ _NEEDS = {
     "sum": ("sum",), "mean": ("sum",), "min": ("min",), "max": ("max",),
     "var": ("sum", "sum_squares"), "std": ("sum", "sum_squares"),
 }  # fmt: skip
-# Values of the partial ends that are added up at once.
-BOX_VALUES = 16 * 1024 * 1024
 
 
 class StoredOverviews:
@@ -125,7 +124,7 @@ def reduced_along_time(view: View, operation: str, ddof: float) -> NDArray[Any] 
     -------
     np.ndarray
         Over the axes that stay; sums as int64, uint64 or float64. Values that are not finite have
-        no place in a sum: for a range that holds one the answer is None.
+        no place in a stored sum: where whole bins hold one the answer is None.
     """
     frames, overviews = view.frames, view.overviews
     dtype, n_frames = view.reader.spec.dtype, view.reader.spec.shape[0]
@@ -139,14 +138,16 @@ def reduced_along_time(view: View, operation: str, ddof: float) -> NDArray[Any] 
     row = overviews.row(first, last, n_frames, view.selection[1:], names)
     if dtype.kind == "f" and (row["valid_count"] != last - first).any():
         return None
-    for start, stop in ((frames.start, first), (last, frames.stop)):
-        if start < stop:
-            part = view.pick([slice(start - frames.start, stop - frames.start), *_all(view)])
-            row = joined(row, {name: values for name, values in _row_of(part).items() if name in names})
-    n = len(frames)
-    if dtype.kind == "f" and (row["valid_count"] != n).any():
-        return None
-    return _result(row, operation, n, ddof, dtype)
+    ends = [
+        view.pick([slice(start - frames.start, stop - frames.start), *_all(view)])
+        for start, stop in ((frames.start, first), (last, frames.stop))
+        if start < stop
+    ]
+    if ends:
+        needed = names_for(operation, dtype)
+        with np.errstate(invalid="ignore", over="ignore"):
+            row = joined({name: row[name] for name in needed}, added_up(ends, needed))
+    return result_of(row, operation, len(frames), ddof, dtype)
 
 
 def _names(operation: str, dtype: np.dtype[Any]) -> tuple[str, ...]:
@@ -159,38 +160,3 @@ def _names(operation: str, dtype: np.dtype[Any]) -> tuple[str, ...]:
 
 def _all(view: View) -> list[slice]:
     return [slice(None)] * (len(view.shape) - 1)
-
-
-def _row_of(view: View) -> Row:
-    """The row of a view's frames, from the frames themselves."""
-    shape = view.shape[1:]
-    row: Row = {}
-    for box, part in view.map_boxes(row_of_frames, BOX_VALUES):
-        region = box[1:]
-        if all(interval == slice(0, size) for interval, size in zip(region, shape, strict=True)):
-            row = joined(row, part) if row else part
-            continue
-        for name, values in part.items():
-            if name not in row:
-                row[name] = np.empty(shape, values.dtype)
-        before = {name: values[region] for name, values in row.items()}
-        together = joined(before, part) if box[0].start else part
-        for name, values in together.items():
-            row[name][region] = values
-    return row
-
-
-def _result(row: Row, operation: str, n: int, ddof: float, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if operation in ("min", "max"):
-        return row[operation].astype(dtype)
-    total = row["sum"]
-    if operation == "sum":
-        return total.astype(np.uint64) if dtype.kind == "u" else total
-    if operation == "mean":
-        return np.asarray(total / n)
-    if dtype.kind == "f":
-        with np.errstate(invalid="ignore", divide="ignore"):
-            variance = np.where(n - ddof > 0, row["squared_deviations"] / (n - ddof), np.nan)
-    else:
-        variance = variance_of_integers(total, row["sum_squares"], n, ddof)
-    return np.sqrt(variance) if operation == "std" else variance

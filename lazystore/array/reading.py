@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +182,26 @@ def bulk_read(reader: ChunkReader) -> Callable[[Sequence[ChunkIndex]], list[NDAr
         reader, "read_through", reader.read_chunks
     )
     return read
+
+
+def bulk_read_into(
+    reader: ChunkReader,
+) -> Callable[[Sequence[ChunkIndex], Sequence[memoryview]], object]:
+    """As `bulk_read`, each chunk into memory of the caller's, which then begins with it.
+
+    A chunk that is cut at the array's end lies where it would lie in a whole one.
+    """
+    for name in ("read_through_into", "read_chunks_into"):
+        if (read := getattr(reader, name, None)) is not None:
+            return cast("Callable[[Sequence[ChunkIndex], Sequence[memoryview]], object]", read)
+    spec = reader.spec
+
+    def read_and_copy(indices: Sequence[ChunkIndex], memories: Sequence[memoryview]) -> None:
+        for chunk, memory in zip(bulk_read(reader)(indices), memories, strict=True):
+            whole: NDArray[Any] = np.ndarray(spec.chunks, spec.dtype, memory)
+            whole[tuple(slice(size) for size in chunk.shape)] = chunk
+
+    return read_and_copy
 
 
 def batches(items: Iterable[Piece], chunk_nbytes: int) -> Iterator[tuple[Piece, ...]]:

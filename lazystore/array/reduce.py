@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.array.overviews import reduced_along_time
+from lazystore.array.pixelwise import added_up, folded, names_for, result_of
 from lazystore.array.tiles import Box
 from lazystore.array.view import View
 from lazystore.errors import UsageError
@@ -19,6 +20,10 @@ from lazystore.errors import UsageError
 OPERATIONS = ("mean", "sum", "min", "max", "var", "std")
 # Bytes of one box: small enough for several at once, large enough that numpy's calls are cheap.
 BOX_BYTES = 8 * 1024 * 1024
+# From where compiled loops pay: importing and loading them takes as long as numpy takes for so many bytes,
+# and a loop over a few pixels is no loop.
+MIN_COMPILED_BYTES = 32 * 1024 * 1024
+MIN_PIXELS = 64
 # A variance needs a float64 copy of its box.
 VARIANCE_BOX_VALUES = 1024 * 1024
 
@@ -95,6 +100,8 @@ def reduce(view: View, request: Request, *, skip_missing: bool = False) -> Any:
     result = _from_statistics(view, request)
     if result is None:
         result = _from_overviews(view, request)
+    if result is None:
+        result = _pixelwise(view, request)
     if result is None:
         result = _COMPUTE[request.operation](view, request, kept)
     if request.keepdims:
@@ -182,6 +189,24 @@ def _variance_of_sums(total: Any, squares: Any, count: int, request: Request) ->
     pairs = zip(np.atleast_1d(total).tolist(), np.atleast_1d(squares).tolist(), strict=True)
     variances = np.array([one(*pair) for pair in pairs]).reshape(np.shape(total))
     return np.sqrt(variances) if request.operation == "std" else variances
+
+
+def _pixelwise(view: View, request: Request) -> NDArray[Any] | None:
+    """The result by compiled loops, every frame read once, or None where these do not pay."""
+    dtype = view.reader.spec.dtype
+    n_values = math.prod(view.shape)
+    if not request.axes or request.axes[0] != 0 or isinstance(view.frames, int) or dtype.kind == "c":
+        return None
+    if math.prod(view.shape[1:]) < MIN_PIXELS or n_values * dtype.itemsize < MIN_COMPILED_BYTES:
+        return None
+    skipna = request.skipna and dtype.kind == "f"
+    # Eight-byte integers could overflow their exact sum.
+    rounded = request.operation == "mean" and dtype.itemsize == 8
+    names = names_for(request.operation, dtype, skipna=skipna)
+    row, n = added_up([view], names, skipna=skipna, rounded=rounded), view.shape[0]
+    if others := tuple(axis - 1 for axis in request.axes[1:]):
+        row, n = folded(row, n, others, skipna=skipna)
+    return result_of(row, request.operation, n, request.ddof, dtype)
 
 
 # --- by reading ---------------------------------------------------------------------------------
