@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.array.indexing import Entry, Positions, Selection, selection_shape
+from lazystore.cache.loading import ReadInto, copied_into
 from lazystore.chunks import ChunkIndex, pieces_of_selection
 from lazystore.protocols import ChunkReader
 
@@ -184,24 +185,16 @@ def bulk_read(reader: ChunkReader) -> Callable[[Sequence[ChunkIndex]], list[NDAr
     return read
 
 
-def bulk_read_into(
-    reader: ChunkReader,
-) -> Callable[[Sequence[ChunkIndex], Sequence[memoryview]], object]:
+def bulk_read_into(reader: ChunkReader) -> ReadInto:
     """As `bulk_read`, each chunk into memory of the caller's, which then begins with it.
 
     A chunk that is cut at the array's end lies where it would lie in a whole one.
     """
     for name in ("read_through_into", "read_chunks_into"):
-        if (read := getattr(reader, name, None)) is not None:
-            return cast("Callable[[Sequence[ChunkIndex], Sequence[memoryview]], object]", read)
-    spec = reader.spec
-
-    def read_and_copy(indices: Sequence[ChunkIndex], memories: Sequence[memoryview]) -> None:
-        for chunk, memory in zip(bulk_read(reader)(indices), memories, strict=True):
-            whole: NDArray[Any] = np.ndarray(spec.chunks, spec.dtype, memory)
-            whole[tuple(slice(size) for size in chunk.shape)] = chunk
-
-    return read_and_copy
+        if (in_place := getattr(reader, name, None)) is not None:
+            return cast("ReadInto", in_place)
+    read = bulk_read(reader)
+    return lambda indices, memories: copied_into(reader.spec, read(indices), memories)
 
 
 def batches(items: Iterable[Piece], chunk_nbytes: int) -> Iterator[tuple[Piece, ...]]:

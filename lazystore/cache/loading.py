@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.cache.shelf import sealed
 from lazystore.cache.slots import Slot
 from lazystore.chunks import ChunkIndex
 from lazystore.protocols import ChunkReader
+from lazystore.schema import ArraySpec
 
 type ReadInto = Callable[[Sequence[ChunkIndex], Sequence[memoryview]], list[NDArray[Any]]]
 
@@ -38,6 +40,18 @@ def read_into_slots(
         kept = slot.copy_of(array)
         arrays[index] = sealed(array) if kept is None else kept
     return arrays
+
+
+def copied_into(
+    spec: ArraySpec, chunks: Sequence[NDArray[Any]], memories: Sequence[memoryview]
+) -> list[NDArray[Any]]:
+    """Chunks in memory of the caller's, as a reader that decodes in place would have left them there."""
+    found: list[NDArray[Any]] = []
+    for chunk, memory in zip(chunks, memories, strict=True):
+        whole: NDArray[Any] = np.ndarray(spec.chunks, spec.dtype, memory)
+        found.append(whole[tuple(slice(size) for size in chunk.shape)])
+        np.copyto(found[-1], chunk)
+    return found
 
 
 def _read(reader: ChunkReader, indices: Sequence[ChunkIndex]) -> list[NDArray[Any]]:

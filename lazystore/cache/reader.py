@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.cache.loading import read_chunks, read_into_slots
+from lazystore.cache.loading import copied_into, read_chunks, read_into_slots
 from lazystore.cache.passes import passes
 from lazystore.cache.planning import jobs_ahead
 from lazystore.cache.policy import after_lingering, motion_of, predict
@@ -179,16 +178,10 @@ class CachedReader:
         self, chunk_indices: Sequence[ChunkIndex], memories: Sequence[memoryview]
     ) -> list[NDArray[Any]]:
         """As `read_through`, into memory of the caller's: see `lazystore.protocols.InPlaceReader`."""
-        spec = self._spec
-        if self._reads_into is not None and not any(index in self._entries for index in chunk_indices):
-            self._counts.uncached += len(chunk_indices)
-            return self._reads_into(chunk_indices, memories)
-        found = []
-        for chunk, memory in zip(self.read_through(chunk_indices), memories, strict=True):
-            whole: NDArray[Any] = np.ndarray(spec.chunks, spec.dtype, memory)
-            found.append(whole[tuple(slice(size) for size in chunk.shape)])
-            np.copyto(found[-1], chunk)
-        return found
+        if self._reads_into is None or any(index in self._entries for index in chunk_indices):
+            return copied_into(self._spec, self.read_through(chunk_indices), memories)
+        self._counts.uncached += len(chunk_indices)
+        return self._reads_into(chunk_indices, memories)
 
     def _demand(self, chunk_index: ChunkIndex) -> NDArray[Any]:
         started = monotonic()
