@@ -19,15 +19,17 @@ from numpy.typing import NDArray
 from lazystore.chunks import ceil_div
 from lazystore.convert.damage import damage_shares
 from lazystore.convert.frame_summary import FrameSummary, Shares, SidePieces
-from lazystore.convert.overview_summary import OverviewSummary
+from lazystore.convert.overview_summary import OverviewShare, OverviewSummary
 from lazystore.overviews.levels import Levels
 from lazystore.protocols import Block, Source
 from lazystore.schema import JSON, ArraySpec
 
-# Decoded frames in a block, and blocks that wait to be looked at. Overviews shrink a block at a time:
-# 1,200 frames of 640x480 in colour take 2.9 s with 4 MB, 1.65 s with 16 MB, and no less with 32.
-BLOCK_BYTES = 16 * 1024 * 1024
-WAITING_BLOCKS = 1
+# Small frames are looked at a few at a time, larger ones alone: what the decoder has just written is
+# still in the processor's cache then, and a frame alone is not copied. Counts of 16 bits take half a
+# megabyte a block.
+BLOCK_BYTES, WIDE_BLOCK_BYTES = 512 * 1024, 4 * 1024 * 1024
+# The decoder may be this far ahead of whoever looks at the frames.
+WAITING_BYTES, MAX_WAITING_BLOCKS = 16 * 1024 * 1024, 8
 # A kilobyte a frame is more than many a frame's packets: counts are kept a task, not a frame.
 HISTOGRAM = "stats/histogram"
 
@@ -55,7 +57,10 @@ class EncodedSummary:
         self._n_frames = column.shape[0]
         self.frames_per_task = ceil_div(self._n_frames, n_tasks)
         frame_bytes = max(1, column.dtype.itemsize * int(np.prod(column.shape[1:])))
-        self._block_frames = max(1, BLOCK_BYTES // frame_bytes)
+        most_bytes = BLOCK_BYTES if column.dtype.itemsize == 1 else WIDE_BLOCK_BYTES
+        self._block_frames = max(1, most_bytes // frame_bytes)
+        block_bytes = self._block_frames * frame_bytes
+        self._waiting_blocks = max(1, min(MAX_WAITING_BLOCKS, WAITING_BYTES // block_bytes))
         shape = column.shape
         data = ArraySpec(
             column.name, column.dims, shape, column.dtype, (1, *shape[1:]), (self.frames_per_task, *shape[1:])
@@ -72,38 +77,22 @@ class EncodedSummary:
         task = start // self._bytes_per_task
         first = task * self.frames_per_task
         stop = min(first + self.frames_per_task, self._n_frames)
-        parts: list[dict[str, NDArray[Any]]] = []
+        looked = _Looked(self._frames, self._overviews.begin(), self._video.info.columns[0].name)
         damaged: list[Block] = []
-        overviews = self._overviews.begin()
-        name = self._video.info.columns[0].name
-
-        def look(block: Block) -> dict[str, NDArray[Any]]:
-            overviews.add(block.start, block.columns[name], block.missing)
-            return self._frames.share(block.start, block.columns, block.missing)
-
-        # The decoder goes on while the last blocks are looked at, in order: it is often one thread at work.
+        # The decoder goes on while frames are looked at, in order: it is often one thread at work.
         with self._lock, ThreadPoolExecutor(1, thread_name_prefix="lazystore-statistics") as beside:
-            waiting: deque[Future[dict[str, NDArray[Any]]]] = deque()
+            waiting: deque[Future[None]] = deque()
             for begin in range(first, stop, self._block_frames):
                 block = self._video.read(begin, min(begin + self._block_frames, stop))
-                damaged.append(replace(block, columns={}))
-                waiting.append(beside.submit(look, block))
-                if len(waiting) > WAITING_BLOCKS:
-                    parts.append(waiting.popleft().result())
-            parts += [future.result() for future in waiting]
-        share = {
-            path: self._joined(path, [part[path] for part in parts]) for path in (parts[0] if parts else ())
-        }
-        return {**share, **overviews.arrays(), **damage_shares(damaged, with_missing=True)}
-
-    def _joined(self, path: str, parts: list[NDArray[Any]]) -> NDArray[Any]:
-        if self._frames.is_per_frame(path, parts[0]) and path != HISTOGRAM:
-            return np.concatenate(parts)
-        levels = parts[0].shape[1]
-        total = np.zeros((1, levels), np.int64 if parts[0].dtype.kind == "i" else np.uint64)
-        for part in parts:
-            total += part.sum(axis=0, dtype=total.dtype)
-        return total
+                if block.missing or block.doubtful or block.broken_packets:
+                    damaged.append(replace(block, columns={}))
+                waiting.append(beside.submit(looked.add, block))
+                del block
+                if len(waiting) > self._waiting_blocks:
+                    waiting.popleft().result()
+            for future in waiting:
+                future.result()
+        return {**looked.arrays(), **damage_shares(damaged, with_missing=True)}
 
     def finish(self, shares: Shares) -> tuple[list[tuple[ArraySpec, SidePieces]], dict[str, JSON]]:
         """Statistics arrays and overviews, and how many frames a task looked after."""
@@ -118,3 +107,31 @@ class EncodedSummary:
             "frames_checked": True,
         }
         return [*self._frames.side(statistics), *self._overviews.side(statistics)], more
+
+
+class _Looked:
+    """A task's share so far: rows a frame laid end to end, counts added up."""
+
+    def __init__(self, frames: FrameSummary, overviews: OverviewShare, column: str) -> None:
+        self._frames = frames
+        self._overviews = overviews
+        self._column = column
+        self._parts: dict[str, list[NDArray[Any]]] = {}
+        self._totals: dict[str, NDArray[Any]] = {}
+
+    def add(self, block: Block) -> None:
+        """Look at the frames that come next."""
+        self._overviews.add(block.start, block.columns[self._column], block.missing)
+        for path, values in self._frames.share(block.start, block.columns, block.missing).items():
+            if self._frames.is_per_frame(path, values) and path != HISTOGRAM:
+                self._parts.setdefault(path, []).append(values)
+            elif path in self._totals:
+                self._totals[path] += values.sum(axis=0, dtype=self._totals[path].dtype)
+            else:
+                wide = np.int64 if values.dtype.kind == "i" else np.uint64
+                self._totals[path] = values.sum(axis=0, dtype=wide)[None]
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The share."""
+        rows = {path: np.concatenate(parts) for path, parts in self._parts.items()}
+        return dict(sorted({**rows, **self._totals}.items())) | self._overviews.arrays()

@@ -71,21 +71,16 @@ def statistics_of_frames(frames: NDArray[Any]) -> dict[str, NDArray[Any]]:
 def _of_bytes(flat: NDArray[Any]) -> dict[str, NDArray[Any]]:
     from lazystore.convert.frame_kernels import count_bytes
 
-    counts = np.empty((len(flat), BYTE_LEVELS), np.uint32)
-    count_bytes(flat.view(np.uint8), counts)
-    levels = np.arange(BYTE_LEVELS, dtype=np.int64)
-    if flat.dtype.kind == "i":
-        # Levels in the order of the values: -128 first.
-        counts = np.roll(counts, 128, axis=1)
-        levels -= 128
-    present = counts > 0
-    first = present.argmax(axis=1)
-    last = BYTE_LEVELS - 1 - present[:, ::-1].argmax(axis=1)
+    n = len(flat)
+    counts = np.empty((n, BYTE_LEVELS), np.uint32)
+    low, high = np.empty(n, flat.dtype), np.empty(n, flat.dtype)
+    totals, squares = np.empty(n, np.int64), np.empty(n, np.uint64)
+    count_bytes(flat.view(np.uint8), np.iinfo(flat.dtype).min, counts, low, high, totals, squares)
     return {
-        "stats/min": levels[first].astype(flat.dtype),
-        "stats/max": levels[last].astype(flat.dtype),
-        "stats/sum": counts @ levels,
-        "stats/sum_squares": counts.astype(np.uint64) @ (levels * levels).astype(np.uint64),
+        "stats/min": low,
+        "stats/max": high,
+        "stats/sum": totals,
+        "stats/sum_squares": squares,
         "stats/histogram": counts,
     }
 

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div
 from lazystore.overviews.levels import GROUP, Levels, Preview, exact_dtypes, preview_shape
-from lazystore.overviews.rows import Row, empty_row, joined, needed_for, row_of_frames, small_row
+from lazystore.overviews.rows import (
+    Row,
+    SmallSums,
+    empty_row,
+    empty_small_row,
+    joined,
+    needed_for,
+    row_of_frames,
+    small_row,
+)
 from lazystore.schema import JSON, ArraySpec, Codec
 
 type Shares = Callable[[], Iterator[Mapping[str, NDArray[Any]]]]
@@ -39,13 +48,15 @@ _DESCRIPTIONS = {
 
 
 class OverviewShare:
-    """One task's part of the overviews; frames are added in order, a block at a time."""
+    """One task's part of the overviews; frames are added in order, a few at a time."""
 
     def __init__(self, levels: Levels, data: ArraySpec, task_frames: int) -> None:
         self._levels = levels
         self._data = data
         self._task_frames = task_frames
         self._rows: dict[int, dict[int, Row]] = {n: {} for n in _kept_bins(levels)}
+        # The small picture that is being added to, and its bin.
+        self._open: tuple[int, SmallSums] | None = None
 
     def add(self, start: int, frames: NDArray[Any], missing: Sequence[int] = ()) -> None:
         """Add frames (time, ...) whose first is `start`; `missing` ones count for nothing."""
@@ -56,6 +67,9 @@ class OverviewShare:
             for number in range(start // n, ceil_div(start + len(frames), n)):
                 low, high = max(number * n - start, 0), min((number + 1) * n - start, len(frames))
                 some = frames[low:high] if valid[low:high].all() else frames[low:high][valid[low:high]]
+                if not is_exact and self._data.dtype.kind != "f":
+                    self._small_sums(number).add(some)
+                    continue
                 row = self._exact(some) if is_exact else self._small(some)
                 rows[number] = joined(rows[number], row) if number in rows else row
 
@@ -63,15 +77,29 @@ class OverviewShare:
         return row_of_frames(frames) if len(frames) else empty_row(self._data.dtype, self._data.shape[1:])
 
     def _small(self, frames: NDArray[Any]) -> Row:
-        preview = self._levels.preview
-        assert preview is not None
+        assert self._levels.preview is not None
         if len(frames):
-            return small_row(frames, preview)
-        row = empty_row(np.dtype(np.float64), preview_shape(self._data.shape, preview)[1:])
-        return {name: row[name] for name in ("sum", "valid_count", "min", "max")}
+            return small_row(frames, self._levels.preview)
+        return empty_small_row(preview_shape(self._data.shape, self._levels.preview)[1:])
+
+    def _small_sums(self, number: int) -> SmallSums:
+        """Where the frames of a bin are added; the bin before is done."""
+        assert self._levels.preview is not None
+        if self._open is None or self._open[0] != number:
+            self._close()
+            self._open = number, SmallSums(self._data.shape[1:], self._data.dtype, self._levels.preview)
+        return self._open[1]
+
+    def _close(self) -> None:
+        if self._open is not None:
+            assert self._levels.preview is not None
+            number, sums = self._open
+            self._rows[self._levels.preview.n][number] = sums.row()
+            self._open = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The share: by path, one row a bin that the task's frames touch, the first bin first."""
+        self._close()
         share: dict[str, NDArray[Any]] = {}
         for n, rows in self._rows.items():
             # As narrow as the frames of one task allow.

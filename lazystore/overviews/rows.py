@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.chunks import ceil_div
 from lazystore.overviews.levels import Preview, preview_shape
 
 type Row = dict[str, NDArray[Any]]
@@ -126,6 +128,55 @@ def wide_dtype(name: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint64 if name == "sum_squares" else np.int64)
 
 
+class SmallSums:
+    """The small picture of one bin of integers, added to frame by frame: exact, whatever the order.
+
+    Keeps a row for each band of the preview's blocks: along it neighbours add in one instruction, and
+    blocks are made once a bin.
+
+    Parameters
+    ----------
+    shape
+        Of a frame: (y, x[, channel]).
+    dtype
+        Truth values, or integers of at most four bytes.
+    preview
+        Its blocks of pixels; no more than its `n` frames are added.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], preview: Preview) -> None:
+        self._shape, self._factor, self._n_frames = shape, preview.factor, 0
+        self._dtype = np.dtype(np.uint8) if dtype.kind == "b" else dtype
+        limits = np.iinfo(self._dtype)
+        height, width = shape[0], math.prod(shape[1:])
+        bands = (ceil_div(height, preview.factor), width)
+        largest = max(limits.max, -limits.min) * preview.n * min(preview.factor, height)
+        # Half the width is twice the values an instruction adds.
+        self._total = np.zeros(bands, np.int32 if largest < 2**31 else np.int64)
+        self._low = np.full(bands, limits.max, self._dtype)
+        self._high = np.full(bands, limits.min, self._dtype)
+
+    def add(self, frames: NDArray[Any]) -> None:
+        """Add frames (time, y, x[, channel])."""
+        from lazystore.overviews.kernels import add_bands
+
+        values = np.ascontiguousarray(frames).view(self._dtype).reshape(*frames.shape[:2], -1)
+        add_bands(values, self._factor, self._total, self._low, self._high)
+        self._n_frames += len(frames)
+
+    def row(self) -> Row:
+        """The row, as `small_row` has it."""
+        shape = preview_shape((1, *self._shape), Preview(1, self._factor))[1:]
+        row = empty_small_row(shape)
+        channels = 1 if len(shape) == 2 else shape[2]
+        if self._n_frames:
+            _shrink((self._total, self._low, self._high), channels, 1, self._factor, row)
+        heights, widths = (_block_sizes(size, self._factor) for size in self._shape[:2])
+        block = heights[:, None] * widths * self._n_frames
+        row["valid_count"] += block.reshape(*block.shape, *[1] * (len(shape) - 2))
+        return row
+
+
 def small_row(frames: NDArray[Any], preview: Preview) -> Row:
     """Of the preview's blocks of pixels over frames (time, y, x[, channel]), time at least 1.
 
@@ -134,20 +185,24 @@ def small_row(frames: NDArray[Any], preview: Preview) -> Row:
     Row
         ``sum``, ``min``, ``max`` as float64, ``valid_count`` as int64; shape (y, x[, channel]).
     """
+    if frames.dtype.kind != "f":
+        sums = SmallSums(frames.shape[1:], frames.dtype, Preview(len(frames), preview.factor))
+        sums.add(frames)
+        return sums.row()
     # Over time first, many pixels at once; blocks are then made of one picture.
-    row = _plain_row(frames)
-    shape = preview_shape(frames.shape, preview)[1:]
-    total, low, high = np.zeros(shape), np.full(shape, np.inf), np.full(shape, -np.inf)
-    _shrink(row["sum"], row["min"], row["max"], preview.factor, total, low, high)
-    if "valid_count" in row:
-        valid, count = row["valid_count"], np.zeros(shape)
-        _shrink(valid, valid, valid, preview.factor, count, np.zeros(shape), np.zeros(shape))
-        counts = count.astype(np.int64)
-    else:
-        heights, widths = (_block_sizes(size, preview.factor) for size in frames.shape[1:3])
-        block = heights[:, None] * widths * len(frames)
-        counts = np.broadcast_to(block.reshape(*block.shape, *[1] * (len(shape) - 2)), shape).copy()
-    return {"sum": total, "valid_count": counts, "min": low, "max": high}
+    found = row_of_frames(frames)
+    row = empty_small_row(preview_shape(frames.shape, preview)[1:])
+    channels, factor = 1 if frames.ndim == 3 else frames.shape[3], preview.factor
+    _shrink((found["sum"], found["min"], found["max"]), channels, factor, factor, row)
+    valid, counts = found["valid_count"], empty_small_row(row["sum"].shape)
+    _shrink((valid, valid, valid), channels, factor, factor, counts)
+    return {**row, "valid_count": counts["sum"].astype(np.int64)}
+
+
+def empty_small_row(shape: tuple[int, ...]) -> Row:
+    """The row of a small picture without frames."""
+    row = empty_row(np.dtype(np.float64), shape)
+    return {name: row[name] for name in ("sum", "valid_count", "min", "max")}
 
 
 def _block_sizes(size: int, factor: int) -> NDArray[np.int64]:
@@ -156,34 +211,14 @@ def _block_sizes(size: int, factor: int) -> NDArray[np.int64]:
     return np.asarray(np.minimum(starts + factor, size) - starts, np.int64)
 
 
-def _plain_row(frames: NDArray[Any]) -> Row:
-    """Sum, extremes and, of floats, number of finite values: nothing that a picture does not show."""
-    from lazystore.overviews.kernels import add_plain
-
-    kind = frames.dtype
-    if kind.kind == "f" or len(frames) > MAX_FRAMES_A_CALL:
-        return row_of_frames(frames)
-    flat = np.ascontiguousarray(frames).reshape(len(frames), -1)
-    flat = flat.view(np.uint8) if kind.kind == "b" else flat
-    total = np.zeros(flat.shape[1], np.int32 if kind.itemsize <= 2 else np.int64)
-    low, high = flat[0].copy(), flat[0].copy()
-    add_plain(flat, total, low, high)
-    return {name: v.reshape(frames.shape[1:]) for name, v in (("sum", total), ("min", low), ("max", high))}
-
-
-def _shrink(
-    total: NDArray[Any], low: NDArray[Any], high: NDArray[Any], factor: int, *small: NDArray[Any]
-) -> None:
+def _shrink(large: tuple[NDArray[Any], ...], channels: int, rows: int, factor: int, row: Row) -> None:
+    """Sum, smallest and largest value of pixels, added to those of blocks of `rows` by `factor`."""
     from lazystore.overviews.kernels import shrink
 
-    channels = 1 if total.ndim == 2 else total.shape[2]
-    large = (_lines(values) for values in (total, low, high))
-    shrink(*large, channels, factor, *map(_lines, small))  # type: ignore[call-arg,arg-type]  # three and three
-
-
-def _lines(values: NDArray[Any]) -> NDArray[Any]:
-    """Pixels and channels of a line side by side."""
-    return values.reshape(len(values), -1)
+    # Pixels and channels of a line side by side.
+    small = (row[name].reshape(len(row[name]), -1) for name in ("sum", "min", "max"))
+    flat = (values.reshape(len(values), -1) for values in large)
+    shrink(*flat, channels, rows, factor, *small)  # type: ignore[call-arg,arg-type]  # three and three
 
 
 def variance_of_integers(total: NDArray[Any], squares: NDArray[Any], n: int, ddof: float) -> NDArray[Any]:

@@ -193,14 +193,23 @@ class Pixels:
         SourceError
             If the frame has another depth than the first one.
         """
+        out[...] = self.image(frame)
+
+    def image(self, frame: VideoFrame) -> NDArray[Any]:
+        """One decoded frame that `fits`, of `shape` and `dtype`; mostly a view of FFmpeg's memory.
+
+        Raises
+        ------
+        SourceError
+            If the frame has another depth than the first one.
+        """
         if self.color == "rgb":
-            out[...] = self._shown(_rgb(frame, self.bits))
-        elif self.gray == "luma":
-            out[...] = _luma(self._shown(_rgb(frame, self.bits)))
-        else:
-            plane = self._shown(_y_plane(frame, self.bits))
-            is_stretched = self.gray == "expanded" and not self.full_range
-            out[...] = _expanded(plane, self.bits) if is_stretched else plane
+            return self._shown(_rgb(frame, self.bits))
+        if self.gray == "luma":
+            return _luma(self._shown(_rgb(frame, self.bits)))
+        plane = self._shown(_y_plane(frame, self.bits))
+        is_stretched = self.gray == "expanded" and not self.full_range
+        return _expanded(plane, self.bits) if is_stretched else plane
 
     def _shown(self, image: NDArray[Any]) -> NDArray[Any]:
         """The image the right way up, and what is kept of it; a view."""

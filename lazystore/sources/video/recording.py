@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Block, Column, Recognition, SideArray, SourceInfo, Ticks
@@ -166,28 +167,37 @@ class VideoSource:
         length = len(self.frames)
         if not 0 <= start < stop <= length:
             raise UsageError(f"frames [{start}, {stop}) are not inside the {length} of {self.path.name!r}")
-        data = np.empty((stop - start, *self.pixels.shape), self.pixels.dtype)
+        # One frame alone is handed on as it is: to copy it costs a fifth of its decoding.
+        data: NDArray[Any] | None = None
+        if stop - start > 1:
+            data = np.empty((stop - start, *self.pixels.shape), self.pixels.dtype)
         unfit: list[int] = []
 
         def write(frame_index: int, frame: VideoFrame) -> None:
-            if self.pixels.fits(frame):
-                self.pixels.write(frame, data[frame_index - start])
-            else:
+            nonlocal data
+            if not self.pixels.fits(frame):
                 unfit.append(frame_index)
+            elif data is None:
+                data = self.pixels.image(frame)[None]
+            else:
+                self.pixels.write(frame, data[frame_index - start])
 
         lost = self._decoder.read(start, stop, write)
         reasons = dict.fromkeys(lost, "no frame comes out of its packet")
         reasons |= dict.fromkeys(unfit, "its packet claims a picture of another size")
+        if data is None:
+            data = np.empty((1, *self.pixels.shape), self.pixels.dtype)
         for frame_index in reasons:
             data[frame_index - start] = 0
         doubtful = (frame for frame in self._decoder.doubtful_frames() if start <= frame < stop)
+        broken = self._decoder.broken_packets
         return Block(
             start,
             {"data": data},
             tuple(sorted(reasons)),
             reasons,
             tuple(frame for frame in doubtful if frame not in reasons),
-            tuple(sorted(self._decoder.broken_packets.intersection(self._packets_of(start, stop)))),
+            tuple(sorted(broken.intersection(self._packets_of(start, stop)))) if broken else (),
         )
 
     def _packets_of(self, start: int, stop: int) -> range:
