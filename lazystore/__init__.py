@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lazystore.clock import Clock
     from lazystore.convert.api import convert
     from lazystore.convert.materialize import materialize
+    from lazystore.convert.repair import repair
     from lazystore.convert.report import ConversionReport
     from lazystore.dataset import Store, open
     from lazystore.events.stream import EventStream
@@ -35,6 +36,7 @@ _HOMES = {
     "convert": "lazystore.convert.api",
     "materialize": "lazystore.convert.materialize",
     "open": "lazystore.dataset",
+    "repair": "lazystore.convert.repair",
     "view": "lazystore.viewer",
 }
 _MODULES = ("neurospatial",)
@@ -51,6 +53,7 @@ __all__ = [
     "materialize",
     "neurospatial",
     "open",
+    "repair",
     "view",
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from lazystore.cli import bench, convert, correct, demo, events, info, materialize, verify, view
+from lazystore.cli import bench, convert, correct, demo, events, info, materialize, repair, verify, view
 from lazystore.cli.output import print_error
 from lazystore.errors import LazystoreError
 
@@ -32,6 +32,7 @@ app.command("convert", help=convert.HELP)(convert.convert)
 app.command("info", help=info.HELP)(info.info)
 app.command("view", help=view.HELP)(view.view)
 app.command("verify", help=verify.HELP)(verify.verify)
+app.command("repair", help=repair.HELP)(repair.repair)
 app.command("set", help=correct.HELP)(correct.correct)
 app.command("materialize", help=materialize.HELP)(materialize.materialize)
 app.command("demo", help=demo.HELP)(demo.demo)

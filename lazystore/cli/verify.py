@@ -31,13 +31,14 @@ def verify(
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:  # fmt: skip
     from lazystore.store.open_location import open_location
+    from lazystore.store.verify import STATUS_DAMAGED
     from lazystore.store.verify import verify as check
 
     if quick + full + (sample is not None) > 1:
         raise UsageError("--quick, --sample and --full exclude each other; pass one of them")
     level = "quick" if quick else "sample" if sample is not None else "full"
     location = open_location(store)
-    _check_there(location)
+    check_there(location)
     report = check(location, level=level, fraction=_fraction(sample))
     source_line, is_source = (None, True) if source is None else _compare_source(store, source)
     status = report.exit_status or (0 if is_source else 1)
@@ -46,6 +47,8 @@ def verify(
         return status
     for finding in report.findings:
         print(finding)
+    if report.exit_status == STATUS_DAMAGED:
+        print_note(f"note: 'lazystore repair {store} --source FILE' says what can be made again")
     for line in report.unfinished:
         print_note(f"note: {line}")
     if source_line is not None:
@@ -58,7 +61,7 @@ def verify(
     return status
 
 
-def _check_there(location: Any) -> None:
+def check_there(location: Any) -> None:
     """A path mistyped is no damaged store."""
     root = getattr(location, "root", None)
     if root is not None and not root.exists() and not Path(f"{root}.progress").exists():

@@ -328,6 +328,13 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     if request.transform is not None:
         corner = (request.crop[2], request.crop[0]) if request.crop else (0, 0)
         recorded["transform"] = read_transform(request.transform, corner)
+    if request.source_options:
+        # For a repair; how many threads decode changes nothing of what comes out.
+        recorded["source_options"] = {
+            key: value if isinstance(value, int | float | str) else str(value)
+            for key, value in request.source_options.items()
+            if key != "decode_threads"
+        }
     if not info.length:
         raise SourceError(f"{info.identity[0].name!r} holds no records; there is nothing to convert")
     asked = Asked(

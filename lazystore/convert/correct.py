@@ -29,6 +29,7 @@ FIXED_KEYS = (
     "generation",
     "manifest",
     "source",
+    "source_options",
     "codec",
     "sensor",
     "time",

@@ -7,6 +7,7 @@ where it does not match its own hash, the items' records are read one by one ins
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -244,6 +245,28 @@ def parse_root(location: Location, document: Mapping[str, Any]) -> StoreIndex | 
             )
         items[name] = record
     return StoreIndex(items, user)
+
+
+def items_of_root(document: Mapping[str, Any]) -> tuple[dict[str, ItemRecord], dict[str, Any], bool]:
+    """The root's copy as far as it can be understood: items, the user's attributes, and whether it is whole.
+
+    For repairs: what is not whole is a guess, to be compared with the items' manifests.
+    """
+    attributes = document.get("attributes")
+    attributes = attributes if isinstance(attributes, Mapping) else {}
+    marker = attributes.get(MARKER)
+    user = {key: value for key, value in attributes.items() if key != MARKER}
+    entry = document.get("consolidated_metadata")
+    metadata = entry.get("metadata") if isinstance(entry, Mapping) else None
+    names = marker.get("items") if isinstance(marker, Mapping) else None
+    if not isinstance(names, list) or not isinstance(metadata, Mapping):
+        return {}, user, False
+    items = {}
+    for name in names:
+        with contextlib.suppress(KeyError, TypeError, AttributeError, StoreError):
+            items[name] = _item_of_root(name, metadata)
+    assert isinstance(marker, Mapping)
+    return items, user, marker.get("index_sha256") == _index_sha256(names, metadata)
 
 
 def _item_of_root(name: str, metadata: Mapping[str, Any]) -> ItemRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import chunk_region, grid_shape
+from lazystore.errors import DamagedStoreError
 from lazystore.schema import CRC32C_BYTES, SHUFFLES, ArraySpec, Codec, shard_mark
 
 ABSENT = 2**64 - 1
@@ -135,6 +136,38 @@ def encode_file(
         parts.append(shard_mark(generation, spec.path, spec.key(file_index)))
     parts.append(with_checksum(index.tobytes()))
     return _file(parts)
+
+
+def cut_in_files(
+    spec: ArraySpec, pieces: Iterable[NDArray[Any]]
+) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+    """Position and values of each file of an array, from pieces of any length along axis 0.
+
+    Raises
+    ------
+    DamagedStoreError
+        If the pieces do not have as many rows as the array.
+    """
+    rows = spec.write_shape[0] if spec.shape else 1
+    tail = (0,) * (len(spec.shape) - 1)
+    pending: list[NDArray[Any]] = []
+    n_pending, number, n_rows = 0, 0, 0
+    for piece in pieces:
+        if not len(piece):
+            continue
+        pending.append(piece)
+        n_pending += len(piece)
+        n_rows += len(piece)
+        while n_pending >= rows:
+            joined = np.concatenate(pending) if len(pending) > 1 else pending[0]
+            yield (number, *tail), joined[:rows]
+            number += 1
+            pending = [joined[rows:]] if len(joined) > rows else []
+            n_pending = len(joined) - rows
+    if n_rows != spec.shape[0]:
+        raise DamagedStoreError(f"{spec.path}: {n_rows} rows were given for an array of {spec.shape[0]}")
+    if n_pending:
+        yield (number, *tail), np.concatenate(pending) if len(pending) > 1 else pending[0]
 
 
 def _file(parts: Sequence[bytes]) -> EncodedFile:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div
@@ -33,7 +32,7 @@ from lazystore.store.location import LocalLocation, is_partial
 from lazystore.store.lock import file_lock
 from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
 from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, unfinished_items
-from lazystore.store.shard import encode_file
+from lazystore.store.shard import cut_in_files, encode_file
 
 MANIFEST_FOLDER = "manifest"
 # Keys below an item that a conversion may have written; anything else there is a person's own.
@@ -376,31 +375,8 @@ class ItemWriter:
 
     def _write_side(self, spec: ArraySpec, pieces: Iterable[NDArray[Any]]) -> Iterator[Entry]:
         """Cut pieces of any length into the array's chunks and write each."""
-        rows = spec.write_shape[0] if spec.shape else 1
-        pending: list[NDArray[Any]] = []
-        n_pending, number, n_rows = 0, 0, 0
-
-        def flush(stop: int) -> Entry:
-            nonlocal pending, n_pending, number
-            joined = np.concatenate(pending) if len(pending) > 1 else pending[0]
-            block, rest = joined[:stop], joined[stop:]
-            pending, n_pending = ([rest] if len(rest) else []), len(rest)
-            entry = self._write_file(spec, (number, *(0 for _ in spec.shape[1:])), block)
-            number += 1
-            return entry
-
-        for piece in pieces:
-            if not len(piece):
-                continue
-            pending.append(piece)
-            n_pending += len(piece)
-            n_rows += len(piece)
-            while n_pending >= rows:
-                yield flush(rows)
-        if n_rows != spec.shape[0]:
-            raise DamagedStoreError(f"{spec.path}: {n_rows} rows were given for an array of {spec.shape[0]}")
-        if n_pending:
-            yield flush(n_pending)
+        for file_index, block in cut_in_files(spec, pieces):
+            yield self._write_file(spec, file_index, block)
 
 
 def check_output(location: LocalLocation) -> None:

@@ -57,6 +57,7 @@ def run_points(
         ("add", "kill,EIO", 4),
         ("set", "kill,ENOSPC", 3),
         ("overwrite", "kill,EIO", 5),
+        ("repair", "kill,tear,ENOSPC,EIO", 3),
     ],
     ids=lambda value: str(value).replace(",", "+"),
 )
