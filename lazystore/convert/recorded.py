@@ -23,8 +23,8 @@ from lazystore.sources.identity import identify_file
 from lazystore.sources.registry import open_sources
 from lazystore.sources.rows import select_source
 from lazystore.sources.selection import SelectedSource
-from lazystore.sources.video import VideoSource
-from lazystore.sources.video_packets import PacketSource
+from lazystore.sources.video.packets import PacketSource
+from lazystore.sources.video.recording import VideoSource
 from lazystore.store.index import ItemRecord, read_item
 from lazystore.store.item_arrays import load_array
 from lazystore.store.location import Location
