@@ -1,6 +1,6 @@
 """A store in napari: every item a layer, one slider in session seconds.
 
-`timeline`, `aligned` and `layers` are plain data and arithmetic; `window` alone knows napari.
+`timeline`, `aligned`, `scrub` and `layers` are plain data and arithmetic; `window` alone knows napari.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lazystore.dataset import Store, open_own
 from lazystore.errors import MissingExtraError
+from lazystore.viewer.scrub import Scrub, checked_scrub
 
 if TYPE_CHECKING:
     import napari
@@ -21,6 +22,7 @@ def view(
     items: Sequence[str] | None = None,
     *,
     rate_hz: float | None = None,
+    scrub: Scrub = "overview",
     show: bool = True,
     storage_options: Mapping[str, Any] | None = None,
 ) -> napari.Viewer:
@@ -34,6 +36,11 @@ def view(
         Names of the items to show; None for all.
     rate_hz
         Steps a second of the slider; None for the fastest movie's own.
+    scrub
+        What a movie shows after a jump until its frame is read, where that takes longer than a
+        screen's 1/60 s: ``"overview"``, the stored small picture of that time, where there is one;
+        ``"exact"``, what it showed before, and the window waits. Scripts that move the slider
+        themselves always get exact frames, since a later one could not be shown to them.
     show
         Whether the window is shown at once.
     storage_options
@@ -50,19 +57,20 @@ def view(
     MissingExtraError
         If napari is not installed.
     UsageError
-        If an item is unknown, or none of them can be shown.
+        If an item is unknown, none of them can be shown, or `scrub` is another word.
     """
+    how = checked_scrub(scrub)
     try:
         from lazystore.viewer.window import open_viewer
     except ImportError as error:
         raise MissingExtraError(f'viewing needs napari: pip install "lazystore[viewer]" ({error})') from error
     opened = store if isinstance(store, Store) else open_own(store, storage_options=storage_options)
-    return open_viewer(opened, items, rate_hz=rate_hz, show=show)
+    return open_viewer(opened, items, rate_hz=rate_hz, show=show, scrub=how)
 
 
-def run(store: Store, items: Sequence[str] | None = None) -> None:
+def run(store: Store, items: Sequence[str] | None = None, *, scrub: Scrub = "overview") -> None:
     """Show a store and stay until the window is closed."""
-    viewer = view(store, items)
+    viewer = view(store, items, scrub=scrub)
     import napari
 
     napari.run()

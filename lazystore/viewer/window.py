@@ -4,24 +4,59 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import napari
 import numpy as np
 from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Qt, QThread, Signal  # type: ignore[attr-defined]  # made at import
 
 from lazystore.dataset import Store
 from lazystore.viewer.aligned import AlignedMovie
 from lazystore.viewer.layers import EVENT_COLORMAP, LayerSpec, layers_of
+from lazystore.viewer.scrub import Scrub, ScrubbedMovie, has_pictures
 from lazystore.viewer.timeline import Timeline, timeline_of
 
 logger = logging.getLogger("lazystore")
 POINT_SIZE_SHARE = 0.04
 FIELD_OPACITY = 0.6
+# A frame that nobody waits for any more is decoded to its end; the next one starts beside it.
+READ_THREADS = 2
+
+
+class _Arrivals(QObject):
+    """Carries "the frame is there" from a reading thread to its layer, on the window's thread."""
+
+    arrived = Signal()
+
+    def __init__(self, window: QObject) -> None:
+        # Not its child: a read that outlasts the window still finds whom to tell.
+        super().__init__()
+        self.layer: Any = None
+        window.destroyed.connect(self._forget)
+        # Queued: never in the middle of the slicing that has just asked for the frame.
+        self.arrived.connect(self._show, Qt.ConnectionType.QueuedConnection)
+
+    def _show(self) -> None:
+        if self.layer is not None:
+            self.layer.refresh(extent=False)
+
+    def _forget(self) -> None:
+        self.layer = None
+
+
+def _has_event_loop() -> bool:
+    """Whether the calling thread returns to an event loop, so that it can show a frame later.
+
+    A script that moves the slider and takes pictures does not, and gets exact frames.
+    """
+    return bool(QThread.currentThread().loopLevel() > 0)
 
 
 def open_viewer(
-    store: Store, items: Sequence[str] | None, *, rate_hz: float | None, show: bool
+    store: Store, items: Sequence[str] | None, *, rate_hz: float | None, show: bool, scrub: Scrub
 ) -> napari.Viewer:
     """A viewer with a layer an item; see `lazystore.viewer.view`."""
     specs, notes = layers_of(store, items, rate_hz=rate_hz)
@@ -30,9 +65,13 @@ def open_viewer(
     timeline = timeline_of([spec.samples for spec in specs], rate_hz)
     viewer = napari.Viewer(title=f"lazystore: {store.location.url}", show=show)
     worlds = {spec.units for spec in specs}
+    executor = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="lazystore-scrub")
+    viewer.window._qt_window.destroyed.connect(lambda: executor.shutdown(wait=False, cancel_futures=True))
     for spec in specs:
         if spec.is_points:
             _add_points(viewer, spec, timeline, worlds)
+        elif scrub == "overview" and has_pictures(spec.data):
+            _add_scrubbed(viewer, spec, timeline, worlds, executor)
         else:
             _add_movie(viewer, spec, timeline, worlds)
     viewer.dims.axis_labels = ("time", "y", "x")
@@ -59,14 +98,23 @@ def _units(spec: LayerSpec, worlds: set[str]) -> tuple[str, str, str]:
     return "second", *(("pixel", "pixel") if unit in ("px", "") else (unit, unit))
 
 
-def _add_movie(viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str]) -> None:
+def _add_scrubbed(
+    viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str], executor: Executor
+) -> None:
+    """A movie that shows a small picture until a jump's frame is there."""
+    arrivals = _Arrivals(viewer.window._qt_window)
+    movie = ScrubbedMovie(spec.data, executor, _has_event_loop, arrivals.arrived.emit)
+    arrivals.layer = _add_movie(viewer, replace(spec, data=movie), timeline, worlds)
+
+
+def _add_movie(viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str]) -> Any:
     movie = AlignedMovie(spec.data, spec.samples, timeline)
     colours: dict[str, Any] = (
         {"rgb": True}
         if spec.is_rgb
         else {"contrast_limits": spec.contrast_limits, "colormap": _colormap(spec.colormap)}
     )
-    viewer.add_image(
+    return viewer.add_image(
         movie,
         name=spec.name,
         scale=(timeline.step_s, 1.0, 1.0),

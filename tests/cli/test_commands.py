@@ -297,6 +297,8 @@ def test_view_knows_what_is_there(session: Path, tmp_path: Path) -> None:
     done = run("view", session, "nothing")
     assert (done.status, "'nothing' is not in the store" in done.err) == (2, True), done.err
     assert run("view", tmp_path / "no.zarr").status == 1
+    done = run("view", session, "--scrub", "fast")
+    assert (done.status, "scrub='fast'; expected 'overview'" in done.err) == (2, True), done.err
 
 
 def test_both_scripts_are_installed(session: Path) -> None:
