@@ -39,6 +39,10 @@ class _Arrivals(QObject):
         # Queued: never in the middle of the slicing that has just asked for the frame.
         self.arrived.connect(self._show, Qt.ConnectionType.QueuedConnection)
 
+    def tell(self) -> None:
+        """From any thread. A method: whoever may call it keeps the object alive, the signal would not."""
+        self.arrived.emit()
+
     def _show(self) -> None:
         if self.layer is not None:
             self.layer.refresh(extent=False)
@@ -103,7 +107,7 @@ def _add_scrubbed(
 ) -> None:
     """A movie that shows a small picture until a jump's frame is there."""
     arrivals = _Arrivals(viewer.window._qt_window)
-    movie = ScrubbedMovie(spec.data, executor, _has_event_loop, arrivals.arrived.emit)
+    movie = ScrubbedMovie(spec.data, executor, _has_event_loop, arrivals.tell)
     arrivals.layer = _add_movie(viewer, replace(spec, data=movie), timeline, worlds)
 
 
