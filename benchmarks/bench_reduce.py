@@ -5,19 +5,19 @@
 One grey video, decoded once by PyAV into a plain array, is what every way works on. "numpy" holds it in
 RAM, "memmap" on disk with the page cache warm, "xarray, dask" opens the store's pixels. "first" of
 lazystore is a store opened anew, "again" the same call a second time. numpy's std makes float64 copies of
-all that it is given, so both of its ways go through it a band of lines at a time. "load, then add" is
-the partial frames alone, loaded whole and then added up on all cores by the same loop: no bound, since
-decoding and adding chunk by chunk, as lazystore does, can be quicker. Sums, min and max
+all that it is given, so both of its ways go through it a band of lines at a time. "bound" is the least that
+frames cost that have to be decoded: pread, crc32c and codec of their chunks, and the loop that adds up
+frames in RAM, both on every core and by turns with lazystore (`benchmarks/bare.py`). Sums, min and max
 are compared bit by bit, mean and std to a relative 1e-12 of numpy's; "error" is the absolute difference.
+
+The second part reduces whole arrays without overviews, by type and codec.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,9 +28,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lazystore as ls
+from benchmarks.bare import BareChunks, add
 from benchmarks.program import command_line, keep
 from benchmarks.video_samples import write
-from lazystore.overviews.rows import row_of_frames
 
 SEED = 4
 OPERATIONS = ("sum", "mean", "min", "max", "std")
@@ -42,15 +42,25 @@ type Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long the video is, how large its frames (height, width), and how often a call is timed."""
+    """How long the video is, how large its frames (height, width), how often a call is timed.
+
+    `arrays` are the shapes of the second part's, by their type.
+    """
 
     n_frames: int
     size: tuple[int, int]
     repeats: int
+    arrays: dict[str, tuple[int, int, int]]
 
 
-FULL = Effort(20_000, (240, 320), 3)
-TINY = Effort(700, (48, 208), 1)
+FULL = Effort(
+    20_000,
+    (240, 320),
+    3,
+    {"u1": (600, 480, 640), "u2": (300, 480, 640), "f4": (16_000, 50, 50), "f8": (8_000, 50, 50)},
+)
+TINY = Effort(700, (48, 208), 1, {"u1": (300, 24, 32), "f4": (300, 12, 10)})
+CODECS = ("none", "fast", "balanced")
 
 
 def best_ms(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
@@ -114,15 +124,6 @@ def partial_frames(item: Any, start: int, stop: int) -> list[tuple[int, int]]:
     return [(low, high) for low, high in ((start, first), (last, stop)) if low < high]
 
 
-def add_partial(item: Any, ranges: list[tuple[int, int]], lines: slice, columns: slice) -> None:
-    """Load these frames and add them up, halves of each range at the same time."""
-    cores = os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        for low, high in ranges:
-            frames = item[low:high, lines, columns].load()
-            list(pool.map(row_of_frames, np.array_split(frames, min(cores, len(frames)))))
-
-
 def ranges_of(n_frames: int, bin_frames: int) -> dict[str, tuple[int, int]]:
     """Frames from and to, by what they are called."""
     rng = np.random.default_rng(SEED)
@@ -141,6 +142,13 @@ def reduced(store: Path, where: tuple[slice, ...], operation: str) -> NDArray[An
     """Open the store, reduce a part of the video over time."""
     with ls.open(store) as opened:
         return np.asarray(getattr(opened["video"][where], operation)("time"))
+
+
+def show(row: Row) -> None:
+    """On one line."""
+    print(
+        "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True
+    )
 
 
 def measure(folder: Path, stores: dict[str, Path], effort: Effort) -> list[Row]:
@@ -174,9 +182,7 @@ def measure(folder: Path, stores: dict[str, Path], effort: Effort) -> list[Row]:
                 if name == "whole" and not area:
                     row |= without_overviews(stores, where, operation, truth)
                     row["without_ratio"] = row["without_ms"] / row["numpy_ms"]
-                print(
-                    "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
-                )
+                show(row)
                 rows.append(row)
     return rows
 
@@ -184,7 +190,7 @@ def measure(folder: Path, stores: dict[str, Path], effort: Effort) -> list[Row]:
 def with_overviews(
     store: Path, where: tuple[slice, ...], operation: str, truth: NDArray[Any], effort: Effort
 ) -> Row:
-    """In a store opened anew, the same again, and the partial frames alone."""
+    """In a store opened anew, the same again, and the least that its partial frames cost."""
     row: Row = {}
     row["first_ms"], result = best_ms(partial(reduced, store, where, operation), effort.repeats)
     row["error"] = check(operation, result, truth)
@@ -192,12 +198,39 @@ def with_overviews(
         item = opened["video"]
         call = partial(getattr(item[where], operation), "time")
         call()
-        row["again_ms"], _ = best_ms(call, effort.repeats)
         ends = partial_frames(item, where[0].start, where[0].stop)
         row["partial_frames"] = sum(high - low for low, high in ends)
-        if ends:
-            row["load_then_add_ms"], _ = best_ms(partial(add_partial, item, ends, *where[1:]), effort.repeats)
-            row["load_then_add_ratio"] = row["again_ms"] / row["load_then_add_ms"]
+        if not ends:
+            row["again_ms"], _ = best_ms(call, effort.repeats)
+            return row
+        frames = np.concatenate([item[low:high, *where[1:]].load() for low, high in ends])
+        row |= against_bound(call, store, item, ends, frames, operation, 3 * effort.repeats)
+        row["again_ms"] = row.pop("ours_ms")
+    return row
+
+
+def against_bound(
+    call: Callable[[], Any],
+    store: Path,
+    item: Any,
+    ranges: list[tuple[int, int]],
+    frames: NDArray[Any],
+    operation: str,
+    repeats: int,
+) -> Row:
+    """A reduction, and by turns the bare decoding and the bare loop of the frames that it has to decode."""
+    bare = BareChunks(store, item.name, item.reader.spec, ranges)
+    times: dict[str, list[float]] = {"ours_ms": [], "decode_ms": [], "loop_ms": []}
+    try:
+        for _ in range(repeats):
+            times["ours_ms"].append(best_ms(call, 1)[0])
+            times["decode_ms"].append(best_ms(bare.decode, 1)[0])
+            times["loop_ms"].append(best_ms(partial(add, frames, operation), 1)[0])
+    finally:
+        bare.close()
+    row: Row = {name: min(found) for name, found in times.items()}
+    row["bound_ms"] = row["decode_ms"] + row["loop_ms"]
+    row["bound_ratio"] = row["ours_ms"] / row["bound_ms"]
     return row
 
 
@@ -212,6 +245,52 @@ def without_overviews(
         row["encoded_ms"], result = best_ms(partial(reduced, stores["encoded"], where, operation), 1)
         check(operation, result, truth)
     return row
+
+
+def made_values(dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A pattern that drifts under noise: a camera's values for integers, rates for floats."""
+    rng = np.random.default_rng(SEED)
+    y, x = np.ogrid[: shape[1], : shape[2]]
+    scene = 110 + 60 * np.sin(x / 37) * np.cos(y / 23)
+    noise = rng.normal(0, 2, (32, *shape[1:]))
+    scale = {"u1": 1.0, "u2": 100.0, "f4": 1 / 7, "f8": 1 / 7}[dtype]
+    values = np.empty(shape, dtype)
+    for i in range(len(values)):
+        values[i] = (np.roll(scene, 2 * i, 1) + noise[i % 32]) * scale
+    return values
+
+
+def measure_without(folder: Path, effort: Effort) -> list[Row]:
+    """Whole arrays by type and codec, no overviews; the goal is twice numpy, or the bound and a fifth."""
+    rows: list[Row] = []
+    for dtype, shape in effort.arrays.items():
+        values = made_values(dtype, shape)
+        for codec in CODECS:
+            store = folder / f"{dtype}-{codec}.zarr"
+            ls.convert(values, store, name="a", kind="stack", codec=codec, overview="none")
+            with ls.open(store) as opened:
+                item = opened["a"]
+                for operation in OPERATIONS:
+                    row: Row = {"group": "without overviews", "case": f"{dtype} {codec} {operation}"}
+                    row |= {"mb": values.nbytes / 1e6, "frame": f"{shape[1]}x{shape[2]}"}
+                    row["numpy_ms"], truth = best_ms(partial(by_numpy, values, operation), 2)
+                    if dtype[0] == "f" and operation in ("sum", "mean"):
+                        # numpy adds 4-byte floats up in 4 bytes: quicker, but nothing to compare with.
+                        truth = getattr(values, operation)(axis=0, dtype=np.float64)
+                    call = partial(getattr(item, operation), "time")
+                    check(operation, call(), truth)
+                    row |= against_bound(
+                        call, store, item, [(0, len(item))], values, operation, effort.repeats
+                    )
+                    row["numpy_ratio"] = row["ours_ms"] / row["numpy_ms"]
+                    row["of_goal"] = min(row["numpy_ratio"] / 2, row["bound_ratio"] / 1.2)
+                    print(
+                        "  ".join(
+                            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()
+                        )
+                    )
+                    rows.append(row)
+    return rows
 
 
 def size_of(folder: Path) -> int:
@@ -262,6 +341,7 @@ def main() -> None:
         decode(source, folder / "frames.npy", effort)
         stores, rows = convert_ways(source, folder, effort)
         rows = measure(folder, stores, effort) + rows
+        rows += measure_without(folder, effort)
     keep(
         options.json,
         "reduce",

@@ -425,8 +425,9 @@ REDUCE = Layout(
     "Reductions over time",
     "A grey video of 20,000 frames of 320 x 240 pixels: mean, extremes and std of every pixel over ranges of "
     "frames. Sums and extremes are the same bits as numpy's on the array in RAM, mean and std within 1e-12. "
-    '"First" is a store opened anew; "load, then add" takes nothing but the frames that lie in no whole bin, '
-    "all at once; it is no lower bound.",
+    '"First" is a store opened anew. The bare decode is pread, crc32c and codec of the chunks that have to '
+    "be read, the bare loop adds up frames that are in RAM, both on every core; the goal is a fifth more "
+    "than the two, or twice numpy in RAM where that is more.",
     (
         Listing(
             "Milliseconds",
@@ -444,15 +445,17 @@ REDUCE = Layout(
             heading="reduction",
         ),
         Listing(
-            "Off the borders of bins, against the partial frames alone",
+            "Off the borders of bins, against the least that the partial frames cost, ms",
             ("group", "case"),
             (
                 Column("partial frames", "partial_frames"),
-                Column("lazystore, ms", "again_ms"),
-                Column("load, then add, ms", "load_then_add_ms"),
-                Column("ratio", "load_then_add_ratio"),
+                Column("lazystore", "again_ms"),
+                Column("bare decode", "decode_ms"),
+                Column("bare loop", "loop_ms"),
+                Column("to their sum", "bound_ratio"),
             ),
-            where=has("load_then_add_ms"),
+            where=has("partial_frames", "bound_ms"),
+            goal=("bound_ratio", 1.2, "low"),
             heading="reduction",
         ),
         Listing(
@@ -462,11 +465,24 @@ REDUCE = Layout(
                 Column("pixels", "without_ms"),
                 Column("packets", "encoded_ms"),
                 Column("numpy in RAM", "numpy_ms"),
-                Column("pixels to numpy", "without_ratio"),
             ),
             where=has("without_ms"),
-            goal=("without_ratio", 2.0, "low"),
             heading="reduction",
+        ),
+        Listing(
+            "Without overviews, by type and codec, ms",
+            ("case",),
+            (
+                Column("lazystore", "ours_ms"),
+                Column("numpy in RAM", "numpy_ms"),
+                Column("bare decode", "decode_ms"),
+                Column("bare loop", "loop_ms"),
+                Column("to numpy", "numpy_ratio"),
+                Column("to the bare two", "bound_ratio"),
+            ),
+            where=group_is("without overviews"),
+            goal=("of_goal", 1.0, "low"),
+            heading="type, codec, reduction",
         ),
         Listing(
             "What overviews cost",
