@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lazystore.errors import MemoryBudgetError, MissingExtraError, UsageError
+from lazystore.cache.guard import check_budget
+from lazystore.errors import MissingExtraError, UsageError
 from lazystore.geometry import Geometry
 from lazystore.render import (
     ChunkedLazyFieldRenderer,
@@ -40,8 +41,6 @@ __all__ = [
     "large_session_napari_config",
 ]
 
-# The other backends hold all frames at once, some of them once more in each worker process.
-MAX_LOADED_BYTES = 2 * 2**30
 MOVIE_SUFFIXES = frozenset({".mp4", ".webm", ".avi", ".mov", ".html"})
 
 
@@ -93,7 +92,7 @@ def animate_fields(
     UsageError
         If fields and environment do not fit each other.
     MemoryBudgetError
-        If a backend that needs all frames at once is asked for more than 2 GiB.
+        If a backend that needs all frames at once is asked for more than the memory budget.
     """
     core = _neurospatial_core()
     sequences = list(fields) if _is_multi_field(fields) else [fields]
@@ -258,8 +257,6 @@ def _is_kept_whole(backend: str, save_path: str | None, n_frames: int, core: Any
 
 def _check_fits(frames: Frames, backend: str) -> None:
     nbytes = frames.n_frames * frames.frame(0).nbytes
-    if nbytes > MAX_LOADED_BYTES:
-        raise MemoryBudgetError(
-            f"backend {backend!r} holds all frames at once, here {nbytes:,} bytes, more than "
-            f"{MAX_LOADED_BYTES:,}: pass a part of the fields, fields[start:stop], or use backend='napari'"
-        )
+    # Some of them hold it once more in each worker process.
+    what = f"backend {backend!r} holds all frames at once, here"
+    check_budget(nbytes, what, "Pass a part of the fields, fields[start:stop], use backend='napari'")

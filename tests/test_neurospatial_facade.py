@@ -251,7 +251,8 @@ def test_backends_that_need_every_frame_have_a_limit(
     env: Any, handed_over: dict[str, Any], monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
     """They would load the whole recording; napari does not."""
-    monkeypatch.setattr(facade, "MAX_LOADED_BYTES", VALUES.nbytes - 1)
+    monkeypatch.setattr("lazystore.cache.guard.ALWAYS_FITS_BYTES", 0)
+    monkeypatch.setenv("LAZYSTORE_MEMORY_BYTES", str(VALUES.nbytes - 1))
     fields = CountingFields(VALUES)
     with pytest.raises(
         MemoryBudgetError, match=rf"backend '{backend}' holds all frames at once, here 704 bytes"
@@ -280,7 +281,8 @@ def test_auto_without_a_file_is_what_neurospatial_would_choose(
     """In a notebook the widget, which needs every frame."""
     from neurospatial.animation import core
 
-    monkeypatch.setattr(facade, "MAX_LOADED_BYTES", 1)
+    monkeypatch.setattr("lazystore.cache.guard.ALWAYS_FITS_BYTES", 0)
+    monkeypatch.setenv("LAZYSTORE_MEMORY_BYTES", "1")
     monkeypatch.setattr(core, "_select_backend", lambda n_frames, save_path: "widget")
     with pytest.raises(MemoryBudgetError, match="holds all frames"):
         facade.animate_fields(env, VALUES, frame_times=TIMES)

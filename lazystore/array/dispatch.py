@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
+from lazystore.cache import guard
 
 # numpy function -> (method, options that go with it). Keywords beyond axis, keepdims and ddof
 # (`out`, `where`, `dtype`, `initial`) need numpy itself.
@@ -83,4 +86,29 @@ def apply_ufunc(
         raise TypeError(
             f"{ufunc.__name__}: a lazy array cannot be written to; pass out= an ndarray, or leave it out"
         )
+    if method == "__call__":
+        _check_result(ufunc, inputs, kind)
     return getattr(ufunc, method)(*_loaded(tuple(inputs), kind), **_loaded(dict(kwargs), kind))
+
+
+def _check_result(ufunc: np.ufunc, inputs: Sequence[Any], kind: type) -> None:
+    """Refuse what fits the memory budget before a ufunc, and not with what it makes of it."""
+    lazy: list[Any] = [value for value in inputs if isinstance(value, kind)]
+    n_bytes = sum(value.nbytes for value in lazy)
+    # The widest results have 16 bytes a value.
+    if n_bytes + 16 * ufunc.nout * max((value.size for value in lazy), default=0) <= guard.ALWAYS_FITS_BYTES:
+        return
+    ones = [_one_value(value) if isinstance(value, np.ndarray | kind) else value for value in inputs]
+    with np.errstate(all="ignore"):
+        made = ufunc(*ones)
+    n_values = math.prod(np.broadcast_shapes(*(np.shape(value) for value in inputs)))
+    n_bytes += n_values * sum(result.dtype.itemsize for result in (made if ufunc.nout > 1 else (made,)))
+    guard.check_budget(
+        n_bytes,
+        f"{lazy[0].name!r}: this would load it and make {n_values} values by {ufunc.__name__}, together",
+        "Take a slice, call .load() and work in place",
+    )
+
+
+def _one_value(array: Any) -> Any:
+    return np.ones(1, array.dtype)

@@ -7,6 +7,7 @@ exact, and nothing is read before the last moment.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -199,6 +200,27 @@ def is_orthogonal(parts: Sequence[Part]) -> bool:
         return False
     advanced = [axis for axis, part in enumerate(parts) if not isinstance(part, slice)]
     return advanced[-1] - advanced[0] == len(advanced) - 1
+
+
+def paired_size(parts: Sequence[Part], shape: Sequence[int]) -> int:
+    """How many values a key gives that pairs its index arrays; each position as often as it is named.
+
+    Raises
+    ------
+    IndexError
+        If the arrays do not fit each other, as from numpy.
+
+    >>> paired_size([np.array([3, 1, 3]), np.array([0, 0, 2]), slice(0, 2)], (5, 5, 9))
+    6
+    """
+    try:
+        paired = np.broadcast_shapes(*(part.shape for part in parts if isinstance(part, np.ndarray)))
+    except ValueError as error:
+        raise IndexError(str(error)) from None
+    sizes = zip(parts, shape, strict=True)
+    return math.prod(paired) * math.prod(
+        len(range(*part.indices(size))) for part, size in sizes if isinstance(part, slice)
+    )
 
 
 def box_and_rest(parts: Sequence[Part]) -> tuple[list[Part], tuple[Any, ...]]:

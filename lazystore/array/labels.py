@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,12 +11,15 @@ from numpy.typing import NDArray
 
 from lazystore.array.indexing import Selection, full_selection
 from lazystore.array.reading import read_selection
+from lazystore.cache.guard import check_budget
 from lazystore.errors import LabelError, UsageError
 from lazystore.protocols import ChunkReader
 from lazystore.schema import JSON
 
 type Method = Literal["nearest", "pad", "ffill", "backfill", "bfill"]
 
+# Frames of events every microsecond have labels for hours.
+LABEL_BYTES = 8
 _METHODS = ("nearest", "pad", "ffill", "backfill", "bfill")
 
 
@@ -97,20 +101,33 @@ def _read_only(values: NDArray[Any]) -> NDArray[Any]:
 class Coordinates(Mapping[str, NDArray[Any]]):
     """The coordinates of a view by name; each is read when it is first asked for.
 
-    Looking at the names reads nothing. Values are read-only arrays, cut like the view; a
-    coordinate of an axis that was indexed away is an array of no axes.
+    Looking at the names reads nothing; labels beyond the memory budget are refused. Values are
+    read-only arrays, cut like the view; a coordinate of an axis that was indexed away is an array of
+    no axes.
     """
 
-    __slots__ = ("_base", "_dims", "_selection")
+    __slots__ = ("_base", "_dims", "_selection", "_shape")
 
-    def __init__(self, base: Mapping[str, Coordinate], dims: Sequence[str], selection: Selection) -> None:
+    def __init__(
+        self,
+        base: Mapping[str, Coordinate],
+        dims: Sequence[str],
+        shape: Sequence[int],
+        selection: Selection,
+    ) -> None:
         self._base = base
         self._dims = tuple(dims)
+        self._shape = tuple(shape)
         self._selection = selection
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        values = self._base[name].values
-        for axis, dim in reversed(list(enumerate(self._base[name].dims))):
+        coordinate = self._base[name]
+        if not self.is_loaded(name):
+            n_labels = math.prod(self._shape[self._dims.index(dim)] for dim in coordinate.dims)
+            remedy = "Select by position, or take longer steps"
+            check_budget(n_labels * LABEL_BYTES, f"coordinate {name!r}: its {n_labels} labels are", remedy)
+        values = coordinate.values
+        for axis, dim in reversed(list(enumerate(coordinate.dims))):
             entry = self._selection[self._dims.index(dim)]
             if isinstance(entry, range):
                 # range.stop is -1 where a reversed view reaches the first label.

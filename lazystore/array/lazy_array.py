@@ -20,6 +20,7 @@ from lazystore.array.indexing import (
     full_selection,
     is_lazy,
     is_orthogonal,
+    paired_size,
     selection_shape,
     spell_out,
 )
@@ -32,18 +33,14 @@ from lazystore.array.reading import read_selection
 from lazystore.array.statistics import Statistics
 from lazystore.array.tiles import runs
 from lazystore.array.view import View
-from lazystore.cache.memory import budget_from_environment
+from lazystore.cache.guard import check_budget, check_free
 from lazystore.cache.telemetry import CacheInfo
-from lazystore.errors import MemoryBudgetError, UsageError
+from lazystore.errors import UsageError
 from lazystore.protocols import ChunkReader
 
 if TYPE_CHECKING:
     import dask.array
     import xarray
-
-MEMORY_VARIABLE = "LAZYSTORE_MEMORY_BYTES"
-# Below this nobody needs protection, and asking the system for its free memory costs more than the read.
-ALWAYS_FITS_BYTES = 32 * 1024 * 1024
 
 
 class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
@@ -193,7 +190,8 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
     @property
     def coords(self) -> Coordinates:
         """Labels by name, cut like this view; each is read when it is first asked for."""
-        return Coordinates(self._coords, self.view.reader.spec.dims, self.view.selection)
+        spec = self.view.reader.spec
+        return Coordinates(self._coords, spec.dims, spec.shape, self.view.selection)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -270,6 +268,8 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         if is_orthogonal(parts):
             return self._values(self.view.pick(tuple(parts)))
         box, rest = box_and_rest(parts)
+        # Positions may be named more than once: the answer can be larger than the box.
+        self._check_budget(paired_size(parts, self.shape) * self.itemsize)
         return cast("NDArray[Any]", self._values(self.view.pick(box))[rest])
 
     def _values(self, view: View) -> NDArray[Any]:
@@ -278,14 +278,7 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         return read_selection(view.reader, view.selection)
 
     def _check_budget(self, nbytes: int) -> None:
-        if nbytes <= ALWAYS_FITS_BYTES:
-            return
-        budget = budget_from_environment(MEMORY_VARIABLE)
-        if nbytes > budget:
-            raise MemoryBudgetError(
-                f"{self.name!r}: this would load {nbytes} bytes; the memory budget is {budget} bytes. "
-                f"Take a slice, call .load() if it is meant, or set {MEMORY_VARIABLE}"
-            )
+        check_budget(nbytes, f"{self.name!r}: this would load", "Take a slice, call .load() if it is meant")
 
     def outer(self, parts: Sequence[Part]) -> NDArray[Any]:
         """Values selected axis by axis, never pairing index arrays; writable, without a budget.
@@ -294,9 +287,19 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         ----------
         parts
             One int, slice or one-dimensional integer array (non-negative) for each axis.
+
+        Raises
+        ------
+        MissingFrameError
+            If a frame of it is missing.
+        MemoryBudgetError
+            If it does not fit the memory that is free.
         """
         view = self.view.pick(tuple(parts))
         view.check_missing()
+        nbytes = math.prod(view.shape) * self.dtype.itemsize
+        remedy = "Take a slice, reduce it, go through it frame by frame"
+        check_free(nbytes, f"{self.name!r}: this would load", remedy)
         return _owned(read_selection(view.reader, view.selection))
 
     def __iter__(self) -> Iterator[Any]:
@@ -390,12 +393,14 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
     # --- values ---------------------------------------------------------------------------------
 
     def load(self) -> NDArray[Any]:
-        """Every value, in a writable array of one's own, whatever its size.
+        """Every value, in a writable array of one's own, whatever the budget.
 
         Raises
         ------
         MissingFrameError
             If a frame of it is missing.
+        MemoryBudgetError
+            If it does not fit the memory that is free.
         """
         return self.outer([slice(None)] * self.ndim)
 
@@ -407,6 +412,9 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         if self._frames_a_chunk and self.shape[0] == 1:
             values: NDArray[Any] = self[0][np.newaxis]  # a viewer's a[i:i+1]: the shortest way to one frame
         else:
+            # A copy in another type lies beside the values for a moment.
+            wide = 0 if dtype is None or np.dtype(dtype) == self.dtype else np.dtype(dtype).itemsize
+            self._check_budget(self.size * (self.itemsize + wide))
             values = self._values(self.view)
         if dtype is not None and values.dtype != np.dtype(dtype):
             return values.astype(dtype)

@@ -15,6 +15,7 @@ from lazystore.array.overviews import reduced_along_time
 from lazystore.array.pixelwise import added_up, folded, names_for, result_of
 from lazystore.array.tiles import Box
 from lazystore.array.view import View
+from lazystore.cache.guard import check_budget
 from lazystore.errors import UsageError
 
 OPERATIONS = ("mean", "sum", "min", "max", "var", "std")
@@ -24,6 +25,8 @@ BOX_BYTES = 8 * 1024 * 1024
 # and a loop over a few pixels is no loop.
 MIN_COMPILED_BYTES = 32 * 1024 * 1024
 MIN_PIXELS = 64
+# A value of a result, and the mean and the count beside it while a variance is added up.
+SUMS_BYTES = 3 * 8
 # A variance needs a float64 copy of its box.
 VARIANCE_BOX_VALUES = 1024 * 1024
 
@@ -82,6 +85,8 @@ def reduce(view: View, request: Request, *, skip_missing: bool = False) -> Any:
     ------
     MissingFrameError
         If a selected frame is missing, unless `skip_missing` and axis 0 is reduced.
+    MemoryBudgetError
+        If the result itself is larger than the budget.
     UsageError
         For values that cannot be added, or the minimum of nothing.
     """
@@ -97,6 +102,10 @@ def reduce(view: View, request: Request, *, skip_missing: bool = False) -> Any:
     n_reduced = math.prod([size for axis, size in enumerate(view.shape) if axis in request.axes])
     if request.operation in ("min", "max") and not n_reduced and 0 not in kept:
         raise UsageError(f"{request.operation} over no values: shape {view.shape}, axes {request.axes}")
+    # Over the colours of a movie that is as long as the movie.
+    over = ", ".join(view.dims[axis] for axis in request.axes)
+    what = f"{view.name!r}: the {request.operation} over {over} has {math.prod(kept)} values and needs"
+    check_budget(math.prod(kept) * SUMS_BYTES, what, "Take a slice, reduce more axes")
     result = _from_statistics(view, request)
     if result is None:
         result = _from_overviews(view, request)

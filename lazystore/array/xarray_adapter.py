@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
+
+from lazystore.cache.guard import check_budget
 
 if TYPE_CHECKING:
     from lazystore.array.lazy_array import LazyArray
@@ -29,6 +32,10 @@ class LazyBackendArray(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> NDArray[Any]:
         parts = [_non_negative(part, size) for part, size in zip(key, self.shape, strict=True)]
+        nbytes = math.prod(self.array.view.pick(parts).shape) * self.dtype.itemsize
+        # xarray loads without being asked, for a mean as for a plot; it does so block by block with dask.
+        remedy = "Take a slice, reduce the LazyArray itself, open it with chunks={} for dask"
+        check_budget(nbytes, f"{self.array.name!r}: xarray would load", remedy)
         return self.array.outer(parts)
 
 

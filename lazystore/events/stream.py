@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.array.lazy_array import ALWAYS_FITS_BYTES, MEMORY_VARIABLE, LazyArray
+from lazystore.array.lazy_array import LazyArray
 from lazystore.array.reading import bulk_read
-from lazystore.cache.memory import budget_from_environment
+from lazystore.cache.guard import check_budget
 from lazystore.clock import Clock
-from lazystore.errors import MemoryBudgetError, StoreError, UsageError
+from lazystore.errors import StoreError, UsageError
 from lazystore.events.base import Events
 from lazystore.events.bounds import Roi, ticks_of_time
 from lazystore.events.display import html_of, text_of
@@ -301,12 +301,11 @@ class EventStream(Events):
         return [column[mask] for column in (t, x, y, p)]
 
     def _check_budget(self, count: int) -> None:
-        nbytes = count * EVENT_BYTES
-        if nbytes > ALWAYS_FITS_BYTES and nbytes > (budget := budget_from_environment(MEMORY_VARIABLE)):
-            raise MemoryBudgetError(
-                f"{self.name!r}: this would load {count} events, {nbytes} bytes; the memory budget is "
-                f"{budget} bytes. Take a shorter window, go through blocks(), or set {MEMORY_VARIABLE}"
-            )
+        check_budget(
+            count * EVENT_BYTES,
+            f"{self.name!r}: this would load {count} events,",
+            "Take a shorter window, go through blocks()",
+        )
 
     def _made(
         self, columns: list[NDArray[Any]], t0: int, t1: int, attrs: Mapping[str, JSON] | None = None

@@ -248,7 +248,7 @@ def test_missing_spans_that_mean_nothing_are_refused(spans: list[tuple[int, int]
 
 def test_loading_by_accident_stops_at_the_memory_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Above the budget asarray and index lists raise and name load(), which does it anyway."""
-    monkeypatch.setattr("lazystore.array.lazy_array.ALWAYS_FITS_BYTES", 0)
+    monkeypatch.setattr("lazystore.cache.guard.ALWAYS_FITS_BYTES", 0)
     values = np.zeros((10, 100), "u1")
     lazy = LazyArray(MemoryReader(values, (2, 100)), name="movie")
     monkeypatch.setenv("LAZYSTORE_MEMORY_BYTES", "500")

@@ -293,7 +293,7 @@ def test_long_windows_do_not_go_through_the_cache():
 
 def test_windows_beyond_memory_are_refused(monkeypatch):
     """The whole of a long recording says what it would take, before it takes it."""
-    monkeypatch.setattr("lazystore.events.stream.ALWAYS_FITS_BYTES", 100)
+    monkeypatch.setattr("lazystore.cache.guard.ALWAYS_FITS_BYTES", 100)
     monkeypatch.setenv("LAZYSTORE_MEMORY_BYTES", "5000")
     stream = make_stream(make_columns(1000))
     with pytest.raises(
