@@ -3,11 +3,10 @@
     python -m benchmarks.bench_memory [--json FILE] [--tiny]
 
 Every line is a process of its own. "start" is its RSS once the store is open and one frame is read; "beyond"
-is the largest RSS later, less start, less the budget: threads, the codec's working memory in each of them
-(about 1 MB where Blosc's blocks have 128 kB, 2 MB where they have 256), what was read and is not decoded
-yet, free slots, and the 3 MB of a loaded window. The same reading is done with budgets from small to large,
-which shows what depends on the budget and what on the threads. RSS is looked at every 20 ms, nothing is
-timed, and what callers get they drop at once.
+is the largest RSS later, less start, less the budget: program text that is needed now, stacks, free slots,
+the 3 MB of a loaded window. Chunks, and what decoding them takes in each thread, are within the budget. The
+same reading is done with budgets from small to large, which shows what depends on the budget and what on
+the threads. RSS is looked at every 20 ms, nothing is timed, and what callers get they drop at once.
 """
 
 from __future__ import annotations

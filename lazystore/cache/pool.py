@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from lazystore.cache.decoders import Decoders
 from lazystore.cache.memory import budget_from_environment, parse_bytes
 from lazystore.cache.shelf import Entry, Shelf, held_bytes
 from lazystore.cache.slots import SlotBank
@@ -42,6 +43,7 @@ class ChunkPool:
         self.shelves: dict[Hashable, Shelf] = {}
         self.resident_bytes = 0
         self.reserved_bytes = 0
+        self.decoders = Decoders()
         self._bank = SlotBank(self)
         self._demands_waiting = 0
         # Keys of readers that were forgotten without being closed; a finalizer may run anywhere, even
@@ -57,6 +59,12 @@ class ChunkPool:
         if self._limit_bytes is None:
             self._limit_bytes = budget_from_environment(CACHE_VARIABLE)
         return self._limit_bytes
+
+    @property
+    def room_bytes(self) -> int:
+        """What of the budget is left for chunks beside the memory that decoding them takes."""
+        limit = self.limit_bytes
+        return limit - self.decoders.bytes_of(limit)
 
     def set_limit(self, limit_bytes: int) -> None:
         """Change the budget; what no longer fits is let go at once."""
@@ -81,13 +89,13 @@ class ChunkPool:
         Returns
         -------
         bool
-            False where a demand is larger than the whole budget, or a prefetch is not worth its room.
+            False where a demand is larger than all the room there is, or a prefetch is not worth its room.
         """
         self._drop_forgotten()
         if within_s is not None and self._demands_waiting:
             return False
         while True:
-            if nbytes > self.limit_bytes:
+            if nbytes > self.room_bytes:
                 return False
             if self._evict_for(nbytes, within_s):
                 self.reserved_bytes += nbytes
@@ -121,7 +129,7 @@ class ChunkPool:
 
     def _evict_for(self, nbytes: int, within_s: float | None) -> bool:
         """Let go of chunks until `nbytes` fit; False where they cannot, or it is not worth it."""
-        over = self.resident_bytes + self.reserved_bytes + nbytes - self.limit_bytes
+        over = self.resident_bytes + self.reserved_bytes + nbytes - self.room_bytes
         if over <= 0:
             return True
         now = monotonic()
@@ -188,6 +196,7 @@ class ChunkPool:
         self.room = threading.Condition(self.lock)
         self._demands_waiting = 0
         self.reserved_bytes = 0
+        self.decoders = Decoders()
         for shelf in self.shelves.values():
             shelf.forget_loads()
 

@@ -66,10 +66,8 @@ class CachedReader:
     key
         What the chunks are: place, array and generation. Readers with equal keys share chunks;
         None shares with nobody.
-    prefetch
-        Whether chunks that playback will want are read ahead, on background threads.
-    policy
-        Which chunks those are.
+    prefetch, policy
+        Whether chunks that playback will want are read ahead, on background threads, and which those are.
     pool, prefetcher
         Budget and threads; the process's own unless given.
 
@@ -280,6 +278,8 @@ class CachedReader:
         is_watched = is_prefetch
         try:
             with pool.lock:
+                if self._reads_into is not None and self._spec.codec.cname != "none":
+                    pool.decoders.note(self._chunk_nbytes)
                 is_reserved = is_prefetch or pool.reserve(shelf, nbytes)
                 # What will not be kept is not worth a slot.
                 slots = shelf.memory.borrow(len(indices)) if is_reserved else []

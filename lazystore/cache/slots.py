@@ -41,8 +41,8 @@ class Budget(Protocol):
     reserved_bytes: int
 
     @property
-    def limit_bytes(self) -> int:
-        """The budget in bytes."""
+    def room_bytes(self) -> int:
+        """The bytes of the budget that chunks may take."""
 
 
 class SlotBank:
@@ -72,18 +72,18 @@ class SlotBank:
         memory.close()
 
     @property
-    def limit_bytes(self) -> int:
-        """The pool's budget."""
-        return self._budget.limit_bytes
+    def room_bytes(self) -> int:
+        """What the pool's chunks may take."""
+        return self._budget.room_bytes
 
     @property
     def slack_bytes(self) -> int:
         """What free slots may take beyond the budget."""
-        return max(self._budget.limit_bytes // FREE_SHARE_OF_BUDGET, MIN_MAPPING_BYTES)
+        return max(self._budget.room_bytes // FREE_SHARE_OF_BUDGET, MIN_MAPPING_BYTES)
 
     def mapping_bytes(self, chunk_nbytes: int) -> int:
         """How much memory to get from the system at once, at least, for chunks of a size."""
-        nbytes = max(self.limit_bytes // MAX_MAPPINGS, MIN_MAPPING_BYTES)
+        nbytes = max(self.room_bytes // MAX_MAPPINGS, MIN_MAPPING_BYTES)
         fills_huge_pages = HUGE_PAGE_BYTES % chunk_nbytes == 0
         if fills_huge_pages and self.slack_bytes >= HUGE_PAGES_IN_SLACK * HUGE_PAGE_BYTES:
             return ceil_div(nbytes, HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
@@ -93,7 +93,7 @@ class SlotBank:
     def excess_bytes(self) -> int:
         """What free slots take beyond the room that chunks leave, and beyond the slack."""
         budget = self._budget
-        room = max(0, budget.limit_bytes - budget.resident_bytes - budget.reserved_bytes)
+        room = max(0, budget.room_bytes - budget.resident_bytes - budget.reserved_bytes)
         return sum(memory.free_bytes for memory in self._memories) - room - self.slack_bytes
 
     def trim(self) -> None:

@@ -27,7 +27,7 @@ KB8 = 8192
 class Ledger:
     """A budget, and what of it chunks take."""
 
-    limit_bytes: int = 100 * KB8
+    room_bytes: int = 100 * KB8
     resident_bytes: int = 0
     reserved_bytes: int = 0
 
@@ -170,7 +170,7 @@ def test_a_large_budget_shares_mappings(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("limit_bytes", "chunk_nbytes", "expected"),
+    ("room_bytes", "chunk_nbytes", "expected"),
     [
         (512 << 20, KB8, HUGE_PAGE_BYTES),
         (500 << 20, KB8, slots.MIN_MAPPING_BYTES),
@@ -180,11 +180,11 @@ def test_a_large_budget_shares_mappings(monkeypatch: pytest.MonkeyPatch) -> None
     ids=["whole", "small budget", "does not fill them", "large budget"],
 )
 def test_chunks_that_fill_huge_pages_share_them(
-    monkeypatch: pytest.MonkeyPatch, limit_bytes: int, chunk_nbytes: int, expected: int
+    monkeypatch: pytest.MonkeyPatch, room_bytes: int, chunk_nbytes: int, expected: int
 ) -> None:
     """Only beside a budget where what they keep from the system is little."""
     made = made_by(monkeypatch)
-    memory = SlotBank(Ledger(limit_bytes)).open(chunk_nbytes)
+    memory = SlotBank(Ledger(room_bytes)).open(chunk_nbytes)
     chunks = [kept(memory, frame(i)) for i in range(5)]
     assert [int(chunk[0, -1]) for chunk in chunks] == list(range(5))
     assert made == [expected]
