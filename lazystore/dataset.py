@@ -17,7 +17,7 @@ from lazystore.array.statistics import StoredStatistics
 from lazystore.cache.pool import set_cache_bytes
 from lazystore.cache.reader import CachedReader
 from lazystore.clock import Clock
-from lazystore.errors import DamagedStoreError, IncompleteStoreError, StoreError
+from lazystore.errors import DamagedStoreError, HostileStoreError, IncompleteStoreError, StoreError
 from lazystore.events.index import INDEX_COLUMNS, EventIndex, index_of_readers
 from lazystore.events.stream import EventStream
 from lazystore.foreign import ForeignStore, open_foreign_store
@@ -38,6 +38,9 @@ from lazystore.store.verify import verify as verify_store
 
 if TYPE_CHECKING:
     import xarray
+
+# Columns and rows of events are two-byte numbers.
+MAX_SENSOR_PIXELS = 1 << 16
 
 type Item = LazyArray | EventStream
 type ReaderWrapper = Callable[[ChunkReader], ChunkReader]
@@ -227,7 +230,7 @@ class Store(Mapping[str, Any]):
         return EventStream(
             columns,
             index,
-            sensor=tuple(record.attributes["sensor"]),
+            sensor=_sensor_of(record),
             name=record.name,
             clock=Clock.from_json(record.attributes["clock"]),
             attrs={**record.user_attributes, "lazystore": dict(record.attributes)},
@@ -381,6 +384,16 @@ class Store(Mapping[str, Any]):
             lines.append(f"  {name:<16} {record.kind:<9} {size}")
         lines += [f"  {name:<16} unfinished" for name in self.unfinished if name not in self.records]
         return "\n".join(lines)
+
+
+def _sensor_of(record: ItemRecord) -> tuple[int, int]:
+    width, height = record.attributes["sensor"]
+    if not (0 < width <= MAX_SENSOR_PIXELS and 0 < height <= MAX_SENSOR_PIXELS):
+        raise HostileStoreError(
+            f"item {record.name!r} declares a sensor of {width} x {height} pixels, and events have places of "
+            "two bytes; at most 65536 each way are read"
+        )
+    return int(width), int(height)
 
 
 def _axis_text(dim: str, size: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lazystore.errors import DamagedStoreError
-from lazystore.schema import ArraySpec, spec_from_metadata
+from lazystore.schema import ArraySpec, check_array_limits, spec_from_metadata
 from lazystore.store.column_bytes import ColumnBytes
 from lazystore.store.direct import DirectChunkReader, read_array
 from lazystore.store.encoded import EncodedVideoReader, encoded_spec
@@ -34,6 +34,8 @@ def spec_of_encoded(record: ItemRecord) -> ArraySpec:
     ------
     DamagedStoreError
         If the item's record is malformed.
+    HostileStoreError
+        If its frames are beyond every limit.
     """
     video = EncodedVideo.from_json(record.attributes[ENTRY])
     if FRAME_PACKETS not in record.documents:
@@ -44,6 +46,7 @@ def spec_of_encoded(record: ItemRecord) -> ArraySpec:
     spec = encoded_spec(video, n_frames, {"long_name": "pixel value"})
     block = int(record.attributes.get("frames_per_statistics_block", 1))
     # The shard is what a row of a histogram over blocks covers, and what dask reads at once.
+    check_array_limits(spec)
     return replace(spec, shards=(max(1, block), *spec.shape[1:]))
 
 
@@ -81,7 +84,9 @@ def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:
     )
     payload = reader_of(PAYLOAD)
     packets, frames = tables_of_arrays(arrays, payload.spec.shape[0])
-    missing = {index for low, high in record.attributes.get("missing", ()) for index in range(low, high)}
+    # Cut at the end: what metadata calls missing must not fill the memory.
+    lost = record.attributes.get("missing", ())
+    missing = {index for low, high in lost for index in range(max(0, low), min(high, len(frames)))}
     return EncodedVideoReader(
         ColumnBytes(payload),
         EncodedVideo.from_json(record.attributes[ENTRY]),

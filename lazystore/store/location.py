@@ -121,7 +121,7 @@ def _replace(source: str, target: str) -> None:
 
 def _check_key_part(part: str, key: str) -> None:
     """Refuse what would leave the root: keys come from metadata that a stranger may have written."""
-    if part in ("", ".", "..") or (os.name == "nt" and any(mark in part for mark in "\\:")):
+    if part in ("", ".", "..") or "\0" in part or (os.name == "nt" and any(mark in part for mark in "\\:")):
         raise HostileStoreError(f"{key!r} is no key of a store: {part!r} in it points elsewhere")
 
 

@@ -16,6 +16,7 @@ from lazystore.cache import CachedReader, ChunkPool, Prefetcher
 from lazystore.chunks import ChunkIndex
 from lazystore.errors import DamagedStoreError
 from lazystore.testing import ArrayChunkReader
+from tests.scoreboard import scaled
 
 N_CHUNKS = 30
 NUMBERS = st.integers(0, N_CHUNKS - 1)
@@ -133,7 +134,9 @@ class CacheMachine(RuleBasedStateMachine):
             assert not self.pool.shelves
 
 
-CacheMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+CacheMachine.TestCase.settings = settings(
+    max_examples=scaled(60, 2000), stateful_step_count=40, deadline=None
+)
 TestCache = CacheMachine.TestCase
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from lazystore.errors import SourceError
+from tests.scoreboard import scaled
 from tests.sources.event_files import Events
 from tests.sources.event_samples import SAMPLES, Sample
 
 N_CUTS = 200
-N_MUTATIONS = 300
+N_MUTATIONS = scaled(300, 1000)
 # Of the processor, because other work on the machine must not fail a test.
 MAX_SECONDS = 5.0
 # Above what the process holds already: a block of every format fits several times.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from lazystore.errors import StoreError
 from lazystore.store import lock
 from lazystore.store.location import LocalLocation
 from lazystore.store.verify import verify
+from tests.scoreboard import record
 
 ADD = """
 import sys
@@ -113,6 +117,47 @@ def test_two_on_one_item_one_is_refused(source: Path, store_path: Path) -> None:
     assert "is being converted by another process; wait for it, or choose another name" in refused[0]
     assert "is being written by another process; try again later" in refused[1]
     assert verify(LocalLocation(store_path)).ok
+
+
+SLOW = """
+import sys, time
+import lazystore as ls
+source, store = sys.argv[1:]
+ls.convert(source, store, name="a", chunks=2, shards=4, workers=1, progress=lambda _: time.sleep(0.2))
+"""
+
+
+@needs_locks
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system stops no processes")
+def test_a_converter_that_was_stopped_and_revived_is_alone_and_ends_right(
+    source: Path, store_path: Path
+) -> None:
+    """While it stands still a second one is refused; killed instead, the second one takes over."""
+    undisturbed = store_path.with_name("undisturbed.zarr")
+    ls.convert(source, undisturbed, name="a", chunks=2, shards=4, workers=1)
+    refused = 0
+    for ends_by in (signal.SIGCONT, signal.SIGKILL):
+        command = [sys.executable, "-W", "error", "-c", SLOW, str(source), str(store_path)]
+        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        records = Path(f"{store_path}.progress/a/records")
+        while not (records.is_dir() and any(name.isdigit() for name in os.listdir(records))):
+            assert child.poll() is None, child.communicate()[1]
+            time.sleep(0.005)
+        os.kill(child.pid, signal.SIGSTOP)
+        with pytest.raises(StoreError, match="is being converted by another process"):
+            ls.convert(source, store_path, name="a", chunks=2, shards=4, workers=1)
+        refused += 1
+        os.kill(child.pid, ends_by)
+        assert child.communicate()[1] == ""
+        report = ls.convert(source, store_path, name="a", chunks=2, shards=4, workers=1).items[0]
+        assert report.already_there == (ends_by == signal.SIGCONT)
+        assert files_of(store_path) == files_of(undisturbed)
+        shutil.rmtree(store_path)
+    record(8, stopped_and_revived=1, stopped_and_killed=1, refused_meanwhile=refused, wrong=0)
+
+
+def files_of(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 @pytest.mark.parametrize("later", ["day", "DAY/cam", "day/cam/x"])

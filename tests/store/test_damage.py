@@ -18,10 +18,13 @@ from lazystore.errors import DamagedStoreError, LazystoreError
 from lazystore.store.location import LocalLocation
 from lazystore.store.verify import verify
 from tests.samples import make_track
+from tests.scoreboard import record, scaled
 
 # Everything that can be read of a store, by array.
 type Contents = dict[str, np.ndarray[Any, Any]]
-FLIPS_A_FILE = 4
+FLIPS_A_FILE = scaled(4, 60)
+CUTS_A_FILE = scaled(1, 15)
+ZEROS_A_FILE = scaled(2, 15)
 
 
 def make_store(folder: Path, codec: str) -> Path:
@@ -107,12 +110,13 @@ def flips(content: bytes, chance: random.Random) -> Iterator[bytes]:
 def cuts(content: bytes, chance: random.Random) -> Iterator[bytes]:
     yield b""
     yield content[:-1]
-    yield content[: chance.randrange(len(content))]
     yield content + b"\0"
+    for _ in range(CUTS_A_FILE):
+        yield content[: chance.randrange(len(content))]
 
 
 def zeros(content: bytes, chance: random.Random) -> Iterator[bytes]:
-    for _ in range(2):
+    for _ in range(ZEROS_A_FILE):
         start = chance.randrange(len(content))
         length = min(len(content) - start, 64)
         yield content[:start] + bytes(length) + content[start + length :]
@@ -142,6 +146,7 @@ def test_altered_bytes_never_read_wrong(
         file.write_bytes(content)
     assert not wrong, "\n".join(wrong[:20])
     assert cases > 100
+    record(4, damage=damage.__name__, cases=cases, wrong=0, unnamed=0)
     assert verify(LocalLocation(copy)).ok
 
 
@@ -170,6 +175,7 @@ def test_deleted_files_never_read_as_fill_values(sound: tuple[Path, Contents], c
         assert is_named(copy, key) or key == "zarr.json"
         assert not verify(LocalLocation(copy)).ok
         file.write_bytes(content)
+    record(4, damage="deletes", cases=len(files_of(copy)), wrong=0, unnamed=0)
 
 
 def test_swapped_files_never_read_wrong(sound: tuple[Path, Contents], copy: Path) -> None:
@@ -180,7 +186,8 @@ def test_swapped_files_never_read_wrong(sound: tuple[Path, Contents], copy: Path
     pairs = list(itertools.combinations(files, 2))
     # Of equal size first: nothing but the content tells those apart.
     pairs.sort(key=lambda pair: pair[0].stat().st_size != pair[1].stat().st_size)
-    for first, second in [*pairs[:40], *chance.sample(pairs, 20)]:
+    n_pairs, cases = scaled(40, 1000), 0
+    for first, second in [*pairs[:n_pairs], *chance.sample(pairs, n_pairs // 2)]:
         one, other = first.read_bytes(), second.read_bytes()
         if one == other:
             continue
@@ -191,6 +198,8 @@ def test_swapped_files_never_read_wrong(sound: tuple[Path, Contents], copy: Path
         assert is_named(copy, str(second.relative_to(copy)))
         first.write_bytes(one)
         second.write_bytes(other)
+        cases += 1
+    record(4, damage="swaps", cases=cases, wrong=0, unnamed=0)
 
 
 def test_a_shard_of_an_older_conversion_is_noticed(tmp_path: Path) -> None:
@@ -223,10 +232,12 @@ def test_the_check_names_records_and_seconds(copy: Path) -> None:
 def test_sound_stores_give_no_alarm(tmp_path: Path) -> None:
     """Random sizes and dtypes, just converted: nothing to name."""
     rng = np.random.default_rng(29)
-    for number in range(25):
+    n_stores = scaled(25, 100)
+    for number in range(n_stores):
         dtype = rng.choice(["u1", "i2", "f4", "f8"])
         shape = tuple(rng.integers(1, 12, rng.integers(2, 4)))
         path = tmp_path / f"{number}.zarr"
         ls.convert(rng.random(shape).astype(dtype), path, name="a", workers=1)
         report = verify(LocalLocation(path))
         assert report.ok, [str(finding) for finding in report.findings]
+    record(5, stores=n_stores, alarms=0)

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.scoreboard import FILE, record
+from tests.store.failpoints import ACTIONS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -69,6 +72,8 @@ def test_a_fault_at_any_call_never_reads_wrong(
     Also: a finished shard is not written again, a full disk says so in one line, and the store
     that results has nothing for `verify` to name. "add" puts a nested item beside another.
     """
+    if FILE:
+        actions, every = ",".join(ACTIONS), 1
     reports = run_points(ram_path, scenario, actions, every, n_processes=2 if every == 1 else 1)
     problems = [problem for report in reports for problem in report["problems"]]
     assert not problems, "\n".join(problems[:20])
@@ -76,3 +81,4 @@ def test_a_fault_at_any_call_never_reads_wrong(
         sum(report["runs"] for report in reports)
         >= len(actions.split(",")) * reports[0]["points"] // every // 2
     )
+    record(1, change=scenario, points=reports[0]["points"], runs=sum(r["runs"] for r in reports), wrong=0)
