@@ -254,6 +254,7 @@ class Store(Mapping[str, Any]):
         reader = self.cached_reader(record, path)
         primary = path == _primary_path(record)
         specs = self.specs(record.name)
+        of_frames = reader.spec.dims[:1] == _record_dims(specs, record)
         return LazyArray(
             reader,
             name=record.name if primary else f"{record.name}/{path}",
@@ -261,9 +262,8 @@ class Store(Mapping[str, Any]):
             attrs={**reader.spec.attributes, **record.user_attributes, "lazystore": dict(record.attributes)},
             statistics=self._statistics(record, specs, reader.spec) if primary else None,
             overviews=self._overviews(record) if primary else None,
-            missing=self._missing_ranges(record)
-            if reader.spec.dims[:1] == _record_dims(specs, record)
-            else (),
+            missing=self._missing_ranges(record) if of_frames else (),
+            doubtful=record.attributes.get("doubtful") or () if of_frames else (),
         )
 
     def array_values(self, name: str, path: str) -> NDArray[Any]:

@@ -65,6 +65,8 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         Facts about the frames, used where they are exact.
     missing
         Half-open [start, stop) pairs of frames that the recording lost; reading one raises.
+    doubtful
+        The same of frames that were decoded after damage and may be made up in parts; they are read.
 
     Notes
     -----
@@ -112,6 +114,7 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         statistics: Statistics | None = None,
         overviews: StoredOverviews | None = None,
         missing: Iterable[tuple[int, int]] = (),
+        doubtful: Iterable[tuple[int, int]] = (),
     ) -> None:
         spec = reader.spec
         known = {}
@@ -122,7 +125,9 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
                     f"coordinate {key!r} lies along {coordinate.dims}; the axes of {name!r} are {spec.dims}"
                 )
             known[key] = coordinate
-        view = View(reader, full_selection(spec.shape), name, statistics, MissingFrames(missing), overviews)
+        everything = full_selection(spec.shape)
+        lost, unsure = MissingFrames(missing), MissingFrames(doubtful)
+        view = View(reader, everything, name, statistics, lost, overviews, unsure)
         self._set(view, known, dict(attrs or {}))
 
     def _set(self, view: View, coords: Mapping[str, Coordinate], attrs: Mapping[str, Any]) -> None:
@@ -209,6 +214,13 @@ class LazyArray(Reductions, Pictures, NDArrayOperatorsMixin):
         if not self.shape:
             return np.empty(0, np.intp)
         return np.flatnonzero(self.view.missing.mask(self.view.frames))
+
+    @property
+    def doubtful_frames(self) -> NDArray[np.intp]:
+        """Shape (n,): positions along axis 0 of frames after damaged packets, made up in parts perhaps."""
+        if not self.shape:
+            return np.empty(0, np.intp)
+        return np.flatnonzero(self.view.doubtful.mask(self.view.frames))
 
     def cache_info(self) -> CacheInfo:
         """What the chunk cache did for the whole stored array: hits, misses, waits, bytes."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from lazystore.array.overviews import StoredOverviews
 
 
+NO_FRAMES = MissingFrames()
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A selection of a reader's array, with what is known about it.
@@ -36,6 +39,8 @@ class View:
         Facts about the stored frames, None and empty where there are none.
     overviews
         Sums over bins of frames, None where there are none.
+    doubtful
+        Frames that are there and may be made up in parts.
     """
 
     reader: ChunkReader
@@ -44,6 +49,7 @@ class View:
     statistics: Statistics | None
     missing: MissingFrames
     overviews: StoredOverviews | None = None
+    doubtful: MissingFrames = NO_FRAMES
 
     @property
     def shape(self) -> tuple[int, ...]:

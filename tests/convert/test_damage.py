@@ -88,6 +88,12 @@ def test_parts_and_pixels_of_it_count_their_own(damaged: Path, store_path: Path)
             late = [index - 10 for index in getattr(damage, key) if index >= 10]
             assert list(getattr(pixels, key)) == late
             assert list(getattr(part, key)) == [index // 2 for index in late if index % 2 == 0]
+            for name, known in (("whole", damage), ("part", part), ("pixels", pixels)):
+                assert getattr(store[name], f"{key}_frames").tolist() == list(getattr(known, key))
+        assert damage.doubtful
+        assert (store["whole"][10:].doubtful_frames + 10).tolist() == [
+            index for index in damage.doubtful if index >= 10
+        ]
         lines = store["pixels"].attrs["lazystore"]["problems"]
         assert len(lines) == len(set(lines)) == len(store["whole"].attrs["lazystore"]["problems"]) - 1
 
