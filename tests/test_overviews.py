@@ -346,3 +346,36 @@ def test_rows_join_to_the_row_of_all() -> None:
         )
         for name, expected in whole.items():
             np.testing.assert_allclose(parts[name], expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_any_seconds_of_a_colour_movie(dtype: str, store_path: Path) -> None:
+    """Labels, crops, single colours: reductions and ranges are numpy's, from whatever they are taken."""
+    values = movie(dtype, (300, 12, 10, 3))
+    lazy = stored(values, store_path, overview="exact", chunks=7, rate_hz=20)
+
+    @settings(max_examples=40, deadline=None)
+    @given(data=st.data())
+    def check(data: st.DataObject) -> None:
+        first = data.draw(st.integers(0, 299))
+        last = data.draw(st.integers(first, 299))
+        y, x = (sorted(data.draw(st.tuples(st.integers(0, 9), st.integers(0, 9)))) for _ in "yx")
+        colour = data.draw(st.sampled_from([slice(None), slice(1, 3), 2]))
+        parts = (slice(y[0], y[1] + 1), slice(x[0], x[1] + 1, data.draw(st.sampled_from([1, 2]))), colour)
+        seconds = lazy.coords["time"]
+        of_seconds = lazy.sel(time=slice(seconds[first], seconds[last]))
+        for part, expected in (
+            (of_seconds, values[first : last + 1]),
+            (of_seconds[:, *parts], values[first : last + 1, *parts]),
+        ):
+            assert_equals_numpy(part, expected)
+            wide = expected.astype(np.float64)
+            assert part.mean() == pytest.approx(wide.mean(), rel=1e-12)
+            assert part.std() == pytest.approx(wide.std(), rel=1e-11, abs=1e-11)
+            np.testing.assert_allclose(part.mean(axis=(1, 2)), wide.mean(axis=(1, 2)), rtol=1e-12)
+            assert part.range() == (expected.min(), expected.max())
+            found, bound = part.range(percentile=(3, 95), exact=True), 1e-6 if dtype == "f4" else 1e-12
+            np.testing.assert_allclose(found, np.percentile(wide, (3, 95)), rtol=bound)
+
+    check()
+    lazy.close()
