@@ -165,6 +165,10 @@ class Store(Mapping[str, Any]):
             self._opened[name] = self._open(name)
         return self._opened[name]
 
+    def _ipython_key_completions_(self) -> list[str]:
+        """Names after ``store["`` and a tab."""
+        return list(self.records)
+
     def _open(self, name: str) -> Any:
         if name in self.records:
             record = self.records[name]

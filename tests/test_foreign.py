@@ -92,5 +92,11 @@ def test_what_is_missing_there_is_said(foreign: Path, tmp_path: Path) -> None:
             store.to_xarray()
         assert len(store.problems) == 1
         assert "not read: array 'odd'" in repr(store)
-    with pytest.raises(StoreError, match="holds no Zarr array or group"):
+    with pytest.raises(StoreError, match="there is no store .*nothing.zarr: no such folder"):
         ls.open(tmp_path / "nothing.zarr")
+    (tmp_path / "mouse.mp4").write_bytes(b"")
+    with pytest.raises(StoreError, match="is a file, not a store; lazystore.convert makes a store of it"):
+        ls.open(tmp_path / "mouse.mp4")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StoreError, match="holds no Zarr array or group"):
+        ls.open(tmp_path / "empty")

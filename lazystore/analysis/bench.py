@@ -77,7 +77,7 @@ def _movie(store: Store, item: str | None) -> str:
     if item is None and movies:
         return movies[0]
     if item is None or item not in movies:
-        raise UsageError(f"{item!r} is no movie of {store.location.url}; expected one of {movies}")
+        raise UsageError(f"{item!r} is no movie of {store.location.url}; expected one of {', '.join(movies)}")
     return item
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,14 @@ N_PICTURES = 8
 MAX_PLACES = 1500
 # More lines than this cannot be told apart.
 MAX_LINES = 8
+# The same of units, and of the ticks of one row.
+MAX_ROWS, MAX_TICKS = 64, 20_000
 # Of the span of all items: one that covers less has an axis of its own.
 LEAST_SHARE = 0.2
 # Longer side of a picture in the strip, in pixels.
 PICTURE_SIDE = 128
 STRIP_INCHES, CURVE_INCHES = 1.5, 1.5
+LEGEND: dict[str, Any] = {"loc": "upper right", "fontsize": 7, "ncols": 4, "framealpha": 0.7}
 
 
 def draw_store(store: str, item: str | None, path: Path) -> None:
@@ -164,18 +168,47 @@ def _draw_curve(axes: Axes, store: Store, name: str) -> None:
             axes.plot(seconds[edges], per_place / 1e3, lw=0.9, color="tab:blue")
         axes.set(xlabel="session time (s)", ylabel="events\n(thousand/s)", ylim=(0, None))
     elif kind == "intervals":
-        starts, stops = (store.array_values(name, path) for path in ("start", "stop"))
-        axes.broken_barh(list(zip(starts, stops - starts, strict=True)), (0, 1), color="tab:green", alpha=0.6)
-        axes.set(xlabel="session time (s)", yticks=[])
+        _draw_intervals(axes, store, name)
     elif kind == "spikes":
-        axes.hist(np.asarray(item), bins=200, color="0.35")
-        axes.set(xlabel="session time (s)", ylabel="spikes")
+        _draw_spikes(axes, store, name)
     elif item.ndim == 0 or not len(item):
         axes.set(yticks=[], ylabel="no frames")
     elif kind in ("tracks", "series"):
         _draw_lines(axes, item)
     else:
         _draw_intensity(axes, item)
+
+
+def _draw_intervals(axes: Axes, store: Store, name: str) -> None:
+    """Bars, a colour a label."""
+    starts, stops = (store.array_values(name, path) for path in ("start", "stop"))
+    has_labels = "label" in store.specs(name)
+    labels = store.array_values(name, "label") if has_labels else np.full(len(starts), "")
+    known = sorted(set(labels.tolist()))
+    for number, label in enumerate(known):
+        mine = labels == label
+        bars = list(zip(starts[mine], (stops - starts)[mine], strict=True))
+        axes.broken_barh(bars, (0, 1), color=f"C{number % 10}", alpha=0.6, label=str(label))
+    if has_labels and 0 < len(known) <= MAX_LINES:
+        axes.legend(**LEGEND)
+    axes.set(xlabel="session time (s)", yticks=[])
+
+
+def _draw_spikes(axes: Axes, store: Store, name: str) -> None:
+    """A row of ticks a unit; of more than can be told apart, how many there are a second."""
+    seconds = store.array_values(name, "spike_time")
+    units = store.array_values(name, "unit") if "unit" in store.specs(name) else np.zeros(len(seconds))
+    known, rows = np.unique(units, return_inverse=True)
+    axes.set_xlabel("session time (s)")
+    if len(known) <= MAX_ROWS and len(seconds) <= MAX_TICKS:
+        axes.plot(seconds, rows, "|", color="0.2", ms=max(1.0, 60 / max(8, len(known))))
+        shown = range(0, len(known), max(1, len(known) // 6))
+        axes.set(ylabel="unit", ylim=(-0.6, len(known) - 0.4))
+        axes.set_yticks(list(shown), [str(known[row]) for row in shown])
+        return
+    counts, borders = np.histogram(seconds, bins=200)
+    axes.stairs(counts / np.diff(borders), borders, fill=True, color="0.35")
+    axes.set_ylabel(f"spikes/s\n{len(known)} units" if len(known) > 1 else "spikes/s")
 
 
 def _edges(n: int) -> NDArray[np.intp]:
@@ -194,14 +227,25 @@ def _draw_lines(axes: Axes, item: LazyArray) -> None:
     # Values between those drawn are left out, and the label says so.
     step = max(1, -(-len(item) // (20 * MAX_PLACES)))
     values = np.asarray(item[::step], np.float64).reshape(len(times[::step]), -1)
-    axes.plot(times[::step], values[:, :MAX_LINES], lw=0.8)
-    units = item.attrs.get("units")
-    label = str(units or item.attrs["lazystore"].get("kind", "values"))
+    axes.plot(times[::step], values[:, :MAX_LINES], lw=0.8, label=_line_names(item)[:MAX_LINES])
+    if 1 < values.shape[1] <= MAX_LINES:
+        axes.legend(**LEGEND)
+    label = str(item.attrs.get("units") or "value")
     if values.shape[1] > MAX_LINES:
         label += f"\n{MAX_LINES} of {values.shape[1]} lines"
     if step > 1:
         label += f"\nevery {step}th value"
     axes.set_ylabel(label)
+
+
+def _line_names(item: LazyArray) -> list[str]:
+    """What each line of an item shows: ``nose x``, in the order of the values of one record."""
+    names = []
+    for dim, size in zip(item.dims[1:], item.shape[1:], strict=True):
+        # An axis of one does not tell lines apart.
+        labels = item.coords[dim] if dim in item.coords else np.arange(size)
+        names.append([str(label) for label in labels] if size > 1 else [""])
+    return [" ".join(filter(None, parts)) for parts in itertools.product(*names)]
 
 
 def _draw_intensity(axes: Axes, item: LazyArray) -> None:
@@ -226,4 +270,4 @@ def _draw_intensity(axes: Axes, item: LazyArray) -> None:
     low, high = np.fmin.reduceat(low, edges), np.fmax.reduceat(high, edges)
     axes.fill_between(times[edges], low, high, color="tab:blue", alpha=0.2, lw=0, label="smallest to largest")
     axes.plot(times[edges], mean, lw=0.9, color="tab:blue", label="mean")
-    axes.legend(loc="upper right", fontsize=7, ncols=2, framealpha=0.7)
+    axes.legend(**LEGEND)

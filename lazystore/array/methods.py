@@ -158,5 +158,7 @@ class Reductions:
         self, percentile: tuple[float, float], *, exact: bool = False
     ) -> tuple[Bracket, Bracket]:
         """For each of two percentiles, the (low, high) between which it lies; equal where it is exact."""
+        if not isinstance(percentile, tuple | list) or len(percentile) != 2:
+            raise UsageError(f"percentile={percentile!r}; expected two numbers, such as (1, 99)")
         low, high = percentile_brackets(self.view, tuple(percentile), exact=exact)
         return low, high

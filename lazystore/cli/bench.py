@@ -8,7 +8,9 @@ import typer
 
 from lazystore.cli.output import print_json, print_table, seconds_text, size_text
 
-HELP = """Measure how fast a store of yours opens and reads, beside zarr-python on the same bytes.
+HELP = """Measure how fast a store of yours opens and reads.
+
+Beside zarr-python on the same bytes.
 
 \b
   lazystore bench session.zarr
@@ -19,7 +21,7 @@ HELP = """Measure how fast a store of yours opens and reads, beside zarr-python 
 def bench(
     store: Annotated[str, typer.Argument(metavar="STORE", help="The store.")],
     item: Annotated[
-        str | None, typer.Argument(metavar="[ITEM]", help="A movie in it; default the first.")
+        str | None, typer.Argument(metavar="ITEM", help="A movie in it; default the first.")
     ] = None,
     frames: Annotated[int, typer.Option(help="Random frames to read.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lazystore.convert.api import Prepared, Request
     from lazystore.convert.report import ItemReport
 
-HELP = """Convert recordings into a Zarr store that opens at once.
+HELP = """Convert recordings into a store that opens at once.
 
 INPUT... OUTPUT: every input becomes an item of the store OUTPUT, named by its stem. Kinds and
 formats are recognised by content: fields (.npy, .npz, HDF5, NetCDF, Zarr), video, image stacks
@@ -139,7 +139,7 @@ def print_reports(reports: Sequence[ItemReport]) -> None:
             )
             print(
                 f"{item.name}: {size_text(item.source_bytes)} -> {size_text(item.stored_bytes)} "
-                f"(ratio {item.ratio:.2f}) in {seconds_text(item.seconds)}{resumed if item.tasks_resumed else ''}"
+                f"({size_text(item.decoded_bytes)} decoded) in {seconds_text(item.seconds)}{resumed if item.tasks_resumed else ''}"
             )
         for problem in item.problems:
             print_note(f"note: {item.name}: {problem}")

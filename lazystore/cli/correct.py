@@ -9,7 +9,9 @@ import typer
 
 from lazystore.errors import UsageError
 
-HELP = """Correct what an item says of itself; its shards are not touched.
+HELP = """Correct an item's clock, transform, units or attributes.
+
+Its data is not touched.
 
 Keys: clock.start (seconds or ISO instant of the first record), clock.offset_s, clock.rate,
 clock.epoch_utc, clock.id, transform (a file), units; any other key is an attribute of yours.

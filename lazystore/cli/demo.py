@@ -15,7 +15,7 @@ from lazystore.errors import LazystoreError, UsageError
 if TYPE_CHECKING:
     from lazystore.demo.tour import Measured
 
-HELP = """Make a session of every kind, convert it, open it, and show what that took.
+HELP = """Make a session of every kind, convert it and open it.
 
 \b
   lazystore demo

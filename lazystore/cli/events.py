@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Plots and pictures of an event recording in a store.",
+    help="Draw an event recording's rate, or a moment of it.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,

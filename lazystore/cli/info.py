@@ -8,39 +8,41 @@ from typing import Annotated, Any
 
 import typer
 
+from lazystore.cli.item_info import print_item
 from lazystore.cli.output import print_json, print_note, print_table, size_text
 from lazystore.errors import UsageError
 
 MAX_FACT_CHARACTERS = 400
 MAX_FILES_NAMED = 3
 
-HELP = """Show what a store holds, or what a file is before it is converted.
+HELP = """Show what is in a store, an item or a recording.
 
 \b
-  lazystore info session.zarr
   lazystore info mouse.mp4
+  lazystore info session.zarr
+  lazystore info session.zarr/mouse
   lazystore info s3://bucket/session.zarr --json
   lazystore info session.zarr/mouse --preview mouse.png
 """
 
 
 def info(
-    path: Annotated[str, typer.Argument(metavar="STORE|FILE", help="A store, or a recording.")],
+    path: Annotated[str, typer.Argument(metavar="STORE[/ITEM]|FILE", help="A store, an item of one, or a recording.")],
     option: Annotated[list[str] | None, typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the file's format.")] = None,
     kind: Annotated[str | None, typer.Option(help="Read the file as this kind.")] = None,
     preview: Annotated[Path | None, typer.Option("--preview", metavar="FILE", help="Also draw STORE or STORE/ITEM: small pictures and values over time (.png, .svg, .pdf).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:  # fmt: skip
+    store, item = split_item(path)
     if preview is not None:
         from lazystore.analysis.store_picture import draw_store
 
-        if not _is_store(path) and Path(path).exists():
+        if not _is_store(store) and Path(path).exists():
             raise UsageError(f"--preview draws what a store holds; {path!r} is not one: convert it first")
-        path, item = split_item(path)
-        draw_store(path, item, preview)
-    if _is_store(path):
-        return _store_info(path, as_json=as_json)
+        draw_store(store, item, preview)
+    if _is_store(store):
+        return _store_info(store, item, as_json=as_json)
     return _source_info(path, option or [], kind, as_json=as_json)
 
 
@@ -70,16 +72,25 @@ def split_item(path: str) -> tuple[str, str | None]:
     return path, None
 
 
-def _store_info(path: str, *, as_json: bool) -> int:
+def _store_info(path: str, only: str | None, *, as_json: bool) -> int:
     from lazystore.dataset import open as open_store
 
     with open_store(path, allow_incomplete=True) as store:
         document = store.info()
+        if only is not None:
+            if only not in document["items"]:
+                known = ", ".join(sorted(document["items"])) or "none"
+                raise UsageError(f"{only!r} is not in {document['store']}; its items are: {known}")
+            document["items"] = {only: document["items"][only]}
         spans = {name: _span_s(store, name, item) for name, item in document["items"].items()}
     for name, span in spans.items():
         document["items"][name]["span_s"] = span
     if as_json:
         print_json(document)
+        return 0
+    if only is not None:
+        item = document["items"][only]
+        print_item(document["store"], only, item, _span_text(spans[only]), _start_text(item["attributes"]))
         return 0
     rows = []
     for name, item in document["items"].items():
@@ -87,7 +98,6 @@ def _store_info(path: str, *, as_json: bool) -> int:
         shape = " x ".join(map(str, item["shape"] or ())) + f" {item['dtype'] or ''}"
         # The records alone: statistics and indexes of a short recording may outweigh it.
         nbytes = sum(array["nbytes"] or 0 for array in item["arrays"].values() if array["shards"])
-        span = spans[name]
         rows.append(
             (
                 name,
@@ -95,8 +105,8 @@ def _store_info(path: str, *, as_json: bool) -> int:
                 shape,
                 size_text(nbytes),
                 "" if item["stored_bytes"] is None else size_text(item["stored_bytes"]),
-                "" if not span else f"{span[0]:.3f} to {span[1]:.3f} s",
-                _clock_text(attributes.get("clock")),
+                _span_text(spans[name]),
+                _start_text(attributes),
                 str(attributes.get("codec", "")),
             )
         )
@@ -121,18 +131,28 @@ def _span_s(store: Any, name: str, item: Any) -> list[float] | None:
         return [float(clock.to_session(events[key] / 1e6)) for key in ("t_min_us", "t_max_us")]
     if isinstance(axis, dict):
         return [axis["start"], axis["start"] + axis["step"] * (axis["size"] - 1)]
-    if item["arrays"].get("time", {}).get("shape", [0])[0]:
-        times = store[name].coords["time"]
-        return [float(times[0]), float(times[-1])]
+    # Intervals may overlap: the last to begin need not be the last to end.
+    for first, last in (("time", "time"), ("spike_time", "spike_time"), ("start", "stop")):
+        if all(item["arrays"].get(path, {}).get("shape", [0])[0] for path in (first, last)):
+            starts, stops = (store.array_values(name, path) for path in (first, last))
+            return [float(starts.min()), float(stops.max())]
     return None
 
 
-def _clock_text(clock: Any) -> str:
-    if not clock:
+def _span_text(span: list[float] | None) -> str:
+    return "" if not span else f"{span[0]:.3f} to {span[1]:.3f} s"
+
+
+def _start_text(attributes: Any) -> str:
+    """What is known of the time of the first record, and of the rate where nobody knows it."""
+    if not attributes.get("clock"):
         return ""
     from lazystore.clock import Clock
 
-    return Clock.from_json(clock).describe()
+    text = Clock.from_json(attributes["clock"]).describe()
+    ticks, axis = attributes.get("ticks"), attributes.get("time")
+    is_guess = ticks is not None and not ticks.get("known", True) and isinstance(axis, dict) and axis["step"]
+    return f"{text}, {1 / axis['step']:g} Hz assumed" if is_guess else text
 
 
 def _source_info(path: str, options: list[str], kind: str | None, *, as_json: bool) -> int:
@@ -150,8 +170,9 @@ def _source_info(path: str, options: list[str], kind: str | None, *, as_json: bo
         print_json({"format": format_name, "streams": documents, "options": _format_options(format_name)})
         return 0
     for document in documents:
-        facts = {**document, "files": _files_text(document["files"])}
-        rows = [(key, _text(value)) for key, value in facts.items() if value not in ("", None, [], {})]
+        facts = {**document, "records": f"{document['records']:,}", "files": _files_text(document["files"])}
+        unsaid: tuple[object, ...] = ("", None, [], {}, "unspecified")
+        rows = [(key, _text(value)) for key, value in facts.items() if value not in unsaid]
         print_table(("fact", "value"), rows, title=path)
     options_of_format = _format_options(format_name)
     if options_of_format:
@@ -178,6 +199,14 @@ def _describe(info: Any) -> dict[str, Any]:
         base = f"{ticks.time_base.numerator}/{ticks.time_base.denominator} s"
         guess = "" if ticks.known else ", assumed: pass --rate HZ"
         document["ticks"] = f"{'one a record' if ticks.values is not None else 'regular'}, {base}{guess}"
+        if ticks.values is not None and info.length > 1:
+            span = int(ticks.values.max() - ticks.values.min())
+        else:
+            span = ticks.step * (info.length - 1)
+        document["seconds"] = round(float(span * ticks.time_base), 6)
+    elif "time_range_us" in info.attributes:
+        first, last = info.attributes["time_range_us"]
+        document["seconds"] = (last - first) / 1e6
     document["files"] = [asdict(identity) for identity in info.identity]
     document.update(info.item_attributes)
     document.update(info.attributes)

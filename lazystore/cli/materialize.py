@@ -10,7 +10,7 @@ from lazystore.cli.convert import free_bytes_of, parse_span, print_reports
 from lazystore.cli.output import print_json, progress_bar
 from lazystore.cli.plans import print_plans
 
-HELP = """Decode an encoded video, or a part of it, into pixels.
+HELP = """Decode an encoded video, or seconds of it, to pixels.
 
 The frames become an item of their own, ITEM_pixels, that plain zarr and xarray read. They are those of
 the encoded item to the bit. Interrupted at any point, the same command goes on where it stopped.

@@ -34,7 +34,8 @@ def print_plans(
                 plan.item.name,
                 f"{plan.info.kind} ({plan.info.format})",
                 " x ".join(map(str, main.shape)) + f" {main.dtype.name}",
-                f"{stored.chunks[0]} in {stored.write_shape[0]}",
+                # Of packets a chunk is some bytes; frames are decoded one by one.
+                "" if is_encoded else f"{stored.chunks[0]} in {stored.write_shape[0]}",
                 "encoded" if is_encoded else f"{codec.cname}-{codec.level} {codec.shuffle}",
                 size_text(plan.source_bytes),
                 size_text(plan.stored_bytes),
@@ -57,6 +58,12 @@ def print_plans(
     )
     print_table(headings, rows, title=f"{size_text(free_bytes)} free on the disk of the store")
     for one in prepared:
+        ticks = one.plan.timing.ticks
+        if ticks is not None and not ticks.known and one.plan.timing.times_s is None:
+            rate_hz = 1 / float(ticks.step * ticks.time_base)
+            print_note(
+                f"note: {one.plan.item.name}: no time stamps; {rate_hz:g} Hz is assumed: pass --rate HZ"
+            )
         for problem in (*one.plan.info.problems, *one.plan.notes):
             print_note(f"note: {one.plan.item.name}: {problem}")
     for one, its in zip(prepared, found, strict=True):

@@ -10,7 +10,7 @@ from lazystore.cli.convert import parse_options
 from lazystore.cli.output import print_json, print_note
 from lazystore.cli.verify import check_there
 
-HELP = """Make damaged and missing files of a store again, from the recordings they were made of.
+HELP = """Make a store's damaged files again, from the recordings.
 
 Looks and says what it would do; --yes does it. Nothing is replaced by other bytes than were committed,
 and damaged files are kept in STORE.quarantine. Metadata needs no source, and neither do pixels that were

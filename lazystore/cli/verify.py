@@ -10,7 +10,9 @@ import typer
 from lazystore.cli.output import print_json, print_note, size_text
 from lazystore.errors import StoreError, UsageError
 
-HELP = """Check a store's bytes against its manifests, and name every damaged, missing or stray file.
+HELP = """Check every byte of a store; name what is damaged.
+
+Damaged, missing and stray files are named with the records they cost.
 
 Exit status: 0 sound, 3 damaged, 4 unfinished, 5 no manifest, 1 sound but not from --source.
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-HELP = """Show every item of a store in napari, aligned in session time.
+HELP = """Show a store in napari, every item at the same second.
 
 \b
   lazystore view session.zarr
@@ -17,7 +17,7 @@ HELP = """Show every item of a store in napari, aligned in session time.
 def view(
     store: Annotated[str, typer.Argument(metavar="STORE", help="The store.")],
     items: Annotated[
-        list[str] | None, typer.Argument(metavar="[ITEM...]", help="Items to show; default all.")
+        list[str] | None, typer.Argument(metavar="ITEM", help="Items to show; default all.")
     ] = None,
     scrub: Annotated[
         str,

@@ -48,7 +48,7 @@ def locked_item(location: LocalLocation, name: str) -> Iterator[ItemRecord]:
             settle(location, name, area)
             record = read_item(location, name)
             if record is None:
-                raise StoreError(f"there is no item {name!r} in {location.url}")
+                raise StoreError(f"there is no item {name!r} in {location.url}; see lazystore info")
             yield record
     finally:
         with contextlib.suppress(OSError):

@@ -87,6 +87,11 @@ def open_foreign(location: Location) -> ForeignTree:
 def _nodes(location: Location) -> Iterator[_Node]:
     root = _read_node(location, "")
     if root is None:
+        folder = getattr(location, "root", None)
+        if folder is not None and not folder.exists():
+            raise StoreError(f"there is no store {location.url}: no such folder")
+        if folder is not None and folder.is_file():
+            raise StoreError(f"{location.url} is a file, not a store; lazystore.convert makes a store of it")
         raise StoreError(
             f"{location.url} holds no Zarr array or group; expected a zarr.json, .zgroup or .zarray"
         )

@@ -227,6 +227,11 @@ def parse_root(location: Location, document: Mapping[str, Any]) -> StoreIndex | 
         return None
     check_format(marker.get("format"), location.url)
     names = marker.get("items")
+    if names is None and "kind" in marker:
+        raise StoreError(
+            f"{location.url} is an item of a store, not a store; open the folder above it and take the item "
+            "by its name"
+        )
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DamagedStoreError(f"{location.url}/{METADATA} is damaged: its list of items is {names!r}")
     user = {key: value for key, value in attributes.items() if key != MARKER}

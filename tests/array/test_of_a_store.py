@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 import lazystore as ls
+from lazystore.dataset import Store
+from lazystore.errors import StoreError, UsageError
 
 N_FRAMES = 300
 
@@ -54,6 +56,21 @@ def test_statistics_of_the_conversion_answer_without_reading_a_frame(array: Any,
     info = array.cache_info()
     assert (info.misses, info.uncached) == (0, 0)
     np.testing.assert_array_equal(array.mean("time"), movie.mean(axis=0))
+
+
+def test_an_item_is_no_store(store: Path) -> None:
+    """Its folder is told from a damaged store; names complete after a bracket and a tab."""
+    with pytest.raises(StoreError, match="is an item of a store, not a store; open the folder above"):
+        ls.open(store / "cam")
+    with ls.open(store) as session:
+        assert isinstance(session, Store)
+        assert session._ipython_key_completions_() == ["cam"]
+
+
+@pytest.mark.parametrize("percentile", [99, (1,), (1, 50, 99), "ab"])
+def test_percentiles_are_two(array: Any, percentile: Any) -> None:
+    with pytest.raises(UsageError, match="expected two numbers, such as"):
+        array.range(percentile=percentile)
 
 
 def test_playing_forward_is_served_from_memory(array: Any, movie: Any) -> None:

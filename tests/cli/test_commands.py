@@ -91,7 +91,7 @@ def test_unforeseen_errors_are_one_line_too(monkeypatch: pytest.MonkeyPatch, ses
         ("fields.npy", ["field", "npy", "float32 (time: 200, y: 40, x: 30)", "assumed: pass --rate HZ"]),
         ("mouse.mp4", ["video", "uint8 (time: 60, y: 48, x: 64", "options of format video", "gray"]),
         ("cells.tif", ["stack", "uint16 (time: 12, y: 32, x: 40)"]),
-        ("drone.h5", ["events", "evio", "20000", "64, 48", "time_range_us"]),
+        ("drone.h5", ["events", "evio", "20,000", "64, 48", "seconds", "time_range_us"]),
         ("track.csv", ["tracks", "float64 (time: 100, individual: 1, keypoint: 1, space: 2)"]),
     ],
 )
@@ -120,6 +120,49 @@ def test_info_of_a_store(session: Path) -> None:
     assert items["fields"]["arrays"]["data"]["shape"] == [200, 40, 30]
     files = [path for path in (session / "fields").rglob("*") if path.suffix != ".json" and path.is_file()]
     assert items["fields"]["stored_bytes"] == sum(path.stat().st_size for path in files)
+
+
+def test_info_of_one_item(session: Path) -> None:
+    """STORE/ITEM: its facts and its arrays, as text and as JSON; another name is refused."""
+    done = run("info", session / "track")
+    assert (done.status, done.err) == (0, "")
+    for fact in ("track.csv", "tracks", "assumed 0", "position", 's["track/ARRAY"]'):
+        assert fact in done.out
+    assert "fields" not in done.out
+    document = run("info", session / "track", "--json").document
+    assert list(document["items"]) == ["track"]
+    done = run("info", session / "cat")
+    assert (done.status, "'cat' is not in" in done.err, "its items are: drone" in done.err) == (2, True, True)
+
+
+def test_spans_of_spikes_and_intervals(tmp_path: Path) -> None:
+    """From the first spike to the last, from the first start to the last stop."""
+    (tmp_path / "spikes.csv").write_text("time,unit\n0.25,1\n3.5,2\n")
+    (tmp_path / "trials.csv").write_text("start,stop,label\n0.5,9,long\n2,4,short\n")
+    store = tmp_path / "session.zarr"
+    for name in ("spikes", "trials"):
+        assert run("convert-to-zarr", tmp_path / f"{name}.csv", store, "--kind",
+                   "intervals" if name == "trials" else name, "-q").status == 0  # fmt: skip
+    items = run("info", store, "--json").document["items"]
+    assert items["spikes"]["span_s"] == [0.25, 3.5]
+    assert items["trials"]["span_s"] == [0.5, 9.0]
+
+
+def test_a_rate_that_nobody_knows_is_told(recordings: Path, store_path: Path) -> None:
+    """When converting, and ever after; not where it was given."""
+    done = run("convert-to-zarr", recordings / "fields.npy", store_path)
+    assert "note: fields: no time stamps; 1 Hz is assumed: pass --rate HZ" in done.err
+    assert "1 Hz assumed" in run("info", store_path).out
+    done = run("convert-to-zarr", recordings / "fields.npy", store_path, "--rate", "25", "--name", "known")
+    assert done.err == ""
+    assert "Hz assumed" not in run("info", store_path / "known").out
+
+
+def test_version() -> None:
+    from importlib.metadata import version
+
+    done = run("--version")
+    assert (done.status, done.out) == (0, f"{version('lazystore')}\n")
 
 
 def test_info_of_nothing(tmp_path: Path) -> None:

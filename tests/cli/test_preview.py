@@ -52,6 +52,46 @@ def test_movies_of_all_sorts(dtype: str, tail: tuple[int, ...], store_path: Path
     assert run("info", store_path / "day2" / "cam", "--preview", path).status == 0
 
 
+def test_spikes_are_ticks_or_a_rate(
+    store_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row a unit where the rows can be told apart, else spikes a second."""
+    table = tmp_path / "spikes.csv"
+    table.write_text("time,unit\n" + "".join(f"{i / 7},{i % 5}\n" for i in range(90)))
+    assert run("convert-to-zarr", table, store_path, "-q").status == 0
+    pictures = []
+    for n_rows in (store_picture.MAX_ROWS, 4):
+        monkeypatch.setattr(store_picture, "MAX_ROWS", n_rows)
+        pictures.append(tmp_path / f"{n_rows}.png")
+        assert run("info", f"{store_path}/spikes", "--preview", pictures[-1]).status == 0
+    ticks, rate = (iio.imread(path)[..., :3].astype(int) for path in pictures)
+    assert (ticks < 100).all(axis=2).sum() < (rate < 100).all(axis=2).sum() / 2
+
+
+@pytest.mark.parametrize("labels", [["left", "right", "left"], [f"trial {i}" for i in range(12)], None])
+def test_intervals_have_a_colour_a_label(labels: list[str] | None, store_path: Path, tmp_path: Path) -> None:
+    """Named in a legend where they are few."""
+    n = len(labels or "abc")
+    table = tmp_path / "trials.csv"
+    rows = [f"{i},{i + 0.8}" + (f",{labels[i]}" if labels else "") for i in range(n)]
+    table.write_text("\n".join(["start,stop" + (",label" if labels else ""), *rows]) + "\n")
+    assert run("convert-to-zarr", table, store_path, "--kind", "intervals", "-q").status == 0
+    axes = store_picture.empty_figure(4, 2).subplots()
+    with ls.open(store_path) as store:
+        store_picture._draw_intervals(axes, store, "trials")
+    colours = {tuple(bars.get_facecolor()[0]) for bars in axes.collections}
+    assert len(colours) == min(10, len(set(labels or [""])))
+    assert sum(len(bars.get_paths()) for bars in axes.collections) == n
+    assert (axes.get_legend() is not None) == (n == 3 and labels is not None)
+
+
+def test_lines_are_named(session: Path, tmp_path: Path) -> None:
+    """By the labels of the axes that tell them apart."""
+    with ls.open(session) as store:
+        assert store_picture._line_names(store["track"]) == ["x", "y"]
+    assert run("info", f"{session}/track", "--preview", tmp_path / "track.svg").status == 0
+
+
 def test_bad_requests_are_refused(session: Path, recordings: Path, tmp_path: Path) -> None:
     """Another ending, another folder, another item, a file that is no store: one line, status 2."""
     for words, message in (
