@@ -4,6 +4,9 @@ New bytes go to new keys, so that a reader of the old metadata never meets them:
 manifest are named by their content, and a rewritten array flips the separator in its keys. The
 item's ``zarr.json`` is the commit point again. Killed before it, the old state stands; killed
 after it, the new one; what is left over is cleared away at the next change.
+
+The old keys of an array stay, for plain Zarr in a process that read the old metadata: it would take
+what is absent for fill values. The next change flips back and writes over them, so they are two at most.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
 
-from lazystore.errors import StoreError
-from lazystore.schema import JSON, ArraySpec
+from lazystore.errors import HostileStoreError, StoreError
+from lazystore.schema import JSON, ArraySpec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.index import METADATA, ItemRecord, read_item, update_root, write_json
 from lazystore.store.location import LocalLocation, is_partial
 from lazystore.store.lock import file_lock
@@ -107,14 +111,11 @@ def amend(
             found.append(encoded.checksum)
         checksums[spec.path] = found
     kept = [entry for entry in old_entries if not is_replaced(entry.key)]
-    replaced = [entry.key for entry in old_entries if is_replaced(entry.key)]
     body = {**{key: value for key, value in attributes.items() if key != "manifest"}, "checksums": checksums}
     root = write_manifest(location, name, folder, [*kept, *new_entries], all_documents, body)
     still_used = {root.key, *(page.key for page in root.pages)}
     stale = [key for key in (old_root.key, *(page.key for page in old_root.pages)) if key not in still_used]
-    area.write_document(
-        AMENDMENT, {"new": planned, "old": [*replaced, *stale], "folder": folder, "root": root.key}
-    )
+    area.write_document(AMENDMENT, {"new": planned, "old": stale, "folder": folder, "root": root.key})
     amended = ItemRecord(
         name,
         {**body, "manifest": root.reference()},
@@ -124,6 +125,27 @@ def amend(
     write_json(location, f"{name}/{METADATA}", amended.to_document())
     settle(location, name, area)
     return amended
+
+
+def superseded_keys(record: ItemRecord, n_files: int) -> Iterator[str]:
+    """Keys below an item that its small arrays may have had before a change; most are not there.
+
+    At most `n_files`, which it has in all: an array may declare any length.
+    """
+    return islice(_flipped_keys(record), n_files)
+
+
+def _flipped_keys(record: ItemRecord) -> Iterator[str]:
+    for path, document in record.documents.items():
+        if document.get("node_type") != "array":
+            continue
+        try:
+            spec = flipped(spec_from_metadata(path, document))
+        except (UnfamiliarLayoutError, HostileStoreError):
+            continue
+        if spec.shards is None and spec.shape:
+            tail = (0,) * (len(spec.shape) - 1)
+            yield from (f"{path}/{spec.key((number, *tail))}" for number in range(_n_files(spec)))
 
 
 def _n_files(spec: ArraySpec) -> int:

@@ -20,6 +20,7 @@ from lazystore.schema import (
     group_metadata,
     spec_from_metadata,
 )
+from lazystore.store.amend import superseded_keys
 from lazystore.store.direct import DirectChunkReader, read_array
 from lazystore.store.incomplete import read_unfinished
 from lazystore.store.index import (
@@ -240,8 +241,10 @@ class _Check:
             for path, child in own.documents.items():
                 self._document(f"{name}/{path}/{METADATA}", child)
             labels = _Labels(self._location, own)
+            number = -1
             for number, entry in enumerate(read_entries(self._location, name, root)):
                 self._entry(name, entry, number, labels)
+            self._known.update(f"{name}/{key}" for key in superseded_keys(own, number + 1))
         except LazystoreError as error:
             self.add(Finding("metadata", key, str(error)))
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lazystore.chunks import ceil_div
 from lazystore.errors import DamagedStoreError, StoreError
 from lazystore.schema import JSON, ArraySpec, check_item_name, group_metadata
-from lazystore.store.amend import settle
+from lazystore.store.amend import settle, superseded_keys
 from lazystore.store.index import (
     METADATA,
     ItemRecord,
@@ -231,6 +231,7 @@ class ItemWriter:
         try:
             root = read_root(self.location, record.name, record.attributes)
             keys += [entry.key for entry in read_entries(self.location, record.name, root)]
+            keys += superseded_keys(record, len(keys))
             keys += [*(page.key for page in root.pages), root.key]
         except DamagedStoreError:
             # The list is lost; the shapes of keys tell almost as well what a conversion wrote.

@@ -89,6 +89,11 @@ def sources(made: tuple[Path, Files]) -> list[Path]:
     return [made[0] / name for name in SOURCES]
 
 
+def is_superseded(store: Path, key: str) -> bool:
+    """Whether a chunk is of old times, which a clock that was set has left there."""
+    return (store / key.replace("/c/", "/c.")).exists() and "/c/" in key
+
+
 def flip(store: Path, keys: list[str], chance: random.Random) -> None:
     for key in keys:
         content = bytearray((store / key).read_bytes())
@@ -125,7 +130,7 @@ def test_repaired_files_are_those_of_the_conversion(
     """Data of every kind, damaged in any way, comes out byte for byte; what was there is kept beside."""
     wanted = made[1]
     chance = random.Random(41)
-    data = [key for key in wanted if not key.endswith(".json")]
+    data = [key for key in wanted if not key.endswith(".json") and not is_superseded(store, key)]
     keys = chance.sample(data, max(4, int(len(data) * share)))
     damage(store, keys, chance)
     damaged = {key: content for key, content in files_of(store).items() if content != wanted[key]}
@@ -155,7 +160,8 @@ def test_metadata_and_data_at_once(made: tuple[Path, Files], store: Path) -> Non
     wanted = made[1]
     chance = random.Random(43)
     pages = [key for key in wanted if "/manifest/" in key]
-    keys = chance.sample([key for key in wanted if key not in pages], len(wanted) // 10)
+    others = [key for key in wanted if key not in pages and not is_superseded(store, key)]
+    keys = chance.sample(others, len(wanted) // 10)
     # A root that is lost beside an item's own document would be lost twice.
     flip(store, [key for key in keys if key != "zarr.json"] + pages[:1], chance)
     report = ls.repair(store, sources(made), yes=True)
