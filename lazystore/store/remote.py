@@ -353,7 +353,9 @@ def _may_pass(error: Exception) -> bool:
     from obstore.exceptions import GenericError
 
     status = re.search(r"status code: (\d{3})", str(error))
-    if status and status[1][0] == "4" and status[1] not in ("408", "429"):
+    # A 404 for an object that is not there is a FileNotFoundError; here it spoilt the second half of a
+    # body whose first half had come.
+    if status and status[1][0] == "4" and status[1] not in ("404", "408", "429"):
         return False
     return isinstance(error, (GenericError, OSError))
 

@@ -193,6 +193,17 @@ def test_metadata_survives_a_stray_404(s3_port: int) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_stray_404_in_the_middle_of_a_body_passes(s3_port: int) -> None:
+    """The client asks for the rest of a body that was cut, and is told that there is nothing."""
+    content = bytes(range(256)) * 64
+    s3(s3_port, "halved").write("zarr.json", [content])
+    left = ["404", "truncated"]
+    with SlowProxy(s3_port, fault=lambda _: left.pop() if left else None) as proxy:
+        assert s3(proxy.port, "halved").read("zarr.json") == content
+        assert not left
+
+
+@pytest.mark.usefixtures("quick")
 def test_tags_that_are_no_md5_do_not_stop_a_read(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encrypted object's tag fits nothing: two answers that agree are believed."""
     s3(s3_port, "tagged").write("zarr.json", [b"{}"])
