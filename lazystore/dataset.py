@@ -26,7 +26,7 @@ from lazystore.protocols import ChunkReader
 from lazystore.schema import ArraySpec, UnfamiliarLayoutError, spec_from_metadata
 from lazystore.store.direct import DirectChunkReader
 from lazystore.store.encoded_item import is_encoded, open_encoded, spec_of_encoded
-from lazystore.store.incomplete import UnfinishedItem, read_unfinished
+from lazystore.store.incomplete import UnfinishedItem, holds_chunks_only, read_unfinished
 from lazystore.store.index import METADATA, ItemRecord, StoreIndex, parse_root, read_document
 from lazystore.store.item_arrays import load_array
 from lazystore.store.location import Location
@@ -92,7 +92,7 @@ def open(
                 raise IncompleteStoreError("; ".join(item.describe() for item in unfinished.values()))
             index = StoreIndex({})
         else:
-            return open_foreign_store(location)
+            return _open_foreign(location, is_empty=document is None)
     items: dict[str, ItemRecord] = dict(index.items)
     missing: dict[str, tuple[tuple[int, int], ...]] = {}
     if allow_incomplete:
@@ -100,6 +100,19 @@ def open(
             if name not in items:
                 items[name], missing[name] = item.record, item.missing
     return Store(location, items, missing, unfinished)
+
+
+def _open_foreign(location: Location, *, is_empty: bool) -> ForeignStore:
+    try:
+        return open_foreign_store(location)
+    except StoreError as error:
+        # The progress area, which would say more, lies beside a store and may not have been copied with it.
+        if is_empty and type(error) is StoreError and holds_chunks_only(location):
+            raise IncompleteStoreError(
+                f"{location.url} holds chunks and no metadata: its conversion has not finished, or not all "
+                "of it was copied; run the same convert-to-zarr command again, or copy the finished store"
+            ) from error
+        raise
 
 
 def open_own(

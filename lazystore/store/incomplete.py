@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import islice
 
+from lazystore.errors import StoreError
 from lazystore.store.index import ItemRecord
 from lazystore.store.location import LocalLocation, Location
 from lazystore.store.progress import PLAN, ProgressArea, unfinished_items
+
+MAX_KEYS = 1000
+_CHUNK = re.compile(r"[^/]/c[./]\d+([./]\d+)*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,17 @@ class UnfinishedItem:
             "shards are done; run the same convert-to-zarr command again to resume it, or open with "
             "allow_incomplete=True to see what is there"
         )
+
+
+def holds_chunks_only(location: Location) -> bool:
+    """Whether there are chunks and no metadata above them: what an unfinished conversion leaves.
+
+    Looks at the first keys, and at nothing where a location cannot list.
+    """
+    try:
+        return any(_CHUNK.search(key) for key in islice(location.list(), MAX_KEYS))
+    except StoreError:
+        return False
 
 
 def read_unfinished(location: Location) -> dict[str, UnfinishedItem]:

@@ -321,3 +321,14 @@ def test_a_stream_that_is_not_the_main_one_is_an_item_of_its_own(
     monkeypatch.setattr(api, "open_sources", two)
     report = ls.convert(field, store_path)
     assert [item.name for item in report.items] == ["field", "field_imu"]
+
+
+def test_a_value_that_no_sample_met_is_an_error_and_never_wraps(tmp_path: Path, store_path: Path) -> None:
+    """One value of a million does not fit: the shard that holds it stops the conversion, nothing is there."""
+    frames = np.zeros((1000, 10, 10), np.int32)
+    frames[517, 3, 4] = 256
+    np.save(tmp_path / "a.npy", frames)
+    with pytest.raises(SourceError, match=r"records \d+ to \d+: value 256 does not fit in uint8"):
+        ls.convert(tmp_path / "a.npy", store_path, kind="stack", dtype="uint8", chunks=10, shards=50)
+    with pytest.raises(StoreError):
+        ls.open(store_path)

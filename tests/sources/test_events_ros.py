@@ -209,6 +209,24 @@ def test_bombs_in_bags_are_not_inflated(tmp_path: Path, monkeypatch: pytest.Monk
         open_one(path)
 
 
+@pytest.mark.parametrize("storage", ["MCAP", "SQLITE3"])
+def test_a_bag_compressed_as_a_whole_is_inflated_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str
+) -> None:
+    """It goes to the disk first, which a few kilobytes must not fill; other users of the package stay."""
+    from rosbags.rosbag2 import reader
+
+    write_ros2(tmp_path / "bag", EVENTS, storage, "FILE")
+    for _ in range(2):
+        with closing(open_one(tmp_path / "bag")) as source:
+            np.testing.assert_array_equal(source.read(0, 700).columns["t"], EVENTS.t)
+    assert reader.zstd.decompress(reader.zstd.compress(b"abc")) == b"abc"
+    monkeypatch.setattr(events_ros_bounds, "SMALL_FILE_BYTES", 10)
+    monkeypatch.setattr(events_ros_bounds, "MAX_RATIO", 1)
+    with pytest.raises(SourceError, match=r"a file of \d+ bytes that inflates beyond 1 times its size"):
+        open_one(tmp_path / "bag")
+
+
 def test_a_chunk_that_holds_more_than_it_declares_is_not_inflated(tmp_path: Path) -> None:
     """It stops at the declared size, whatever the limit."""
     pytest.importorskip("lz4.frame")

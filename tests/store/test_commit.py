@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from zarr.core.buffer import cpu
+from zarr.core.sync import sync
 
 import lazystore as ls
 from lazystore.errors import (
@@ -77,6 +80,20 @@ def test_nobody_sees_an_item_before_its_commit(source: Path, store_path: Path) -
         np.testing.assert_array_equal(tree["frames/time"].values, np.arange(20))
     with ls.open(store_path) as store:
         np.testing.assert_array_equal(store["frames"].load(), FRAMES)
+
+
+def test_an_unfinished_store_that_was_copied_alone_is_told_from_none(source: Path, store_path: Path) -> None:
+    """Without the progress area beside it, on a disk or in a bucket: chunks and no metadata."""
+    unfinished(source, store_path)
+    shutil.rmtree(f"{store_path}.progress")
+    bucket = zarr.storage.MemoryStore()
+    for key in LocalLocation(store_path).list():
+        sync(bucket.set(key, cpu.Buffer.from_bytes((store_path / key).read_bytes())))
+    for store in (store_path, bucket):
+        with pytest.raises(IncompleteStoreError, match="holds chunks and no metadata: its conversion has"):
+            ls.open(store)
+    with pytest.raises(StoreError, match="holds no Zarr array or group"):
+        ls.open(zarr.storage.MemoryStore())
 
 
 def test_a_second_item_is_invisible_until_its_commit(source: Path, store_path: Path) -> None:

@@ -18,7 +18,7 @@ from lazystore.protocols import Recognition, Source
 from lazystore.sources.events.blocks import CheckpointedEvents, DecodedBlock
 from lazystore.sources.events.columns import EventColumns
 from lazystore.sources.events.info import SENSOR_OPTION, RecordingFacts
-from lazystore.sources.events.ros_bounds import bound_chunks, bound_mcap, inflate_message
+from lazystore.sources.events.ros_bounds import bound_chunks, bound_files, bound_mcap, inflate_message
 from lazystore.sources.events.ros_messages import EVENT_ARRAYS, EventMessage, parse_cdr, parse_ros1
 
 ROS1_MAGIC = b"#ROSBAG V2.0\n"
@@ -46,6 +46,7 @@ def _open_bag(path: Path) -> Any:
     try:
         bag: Any = rosbag1.Reader(path) if _is_ros1(path) else rosbag2.Reader(path)
         bound_mcap()
+        bound_files()
         bag.open()
         bound_chunks(bag)
     except Exception as error:  # Whatever a library raises for a damaged container.
