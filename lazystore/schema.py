@@ -87,7 +87,7 @@ class Codec:
     Attributes
     ----------
     cname
-        ``"lz4"`` or ``"zstd"``; ``"none"`` stores the bytes as they are.
+        ``"lz4"``, ``"lz4hc"`` or ``"zstd"``; ``"none"`` stores the bytes as they are.
     level
         Blosc level, 0 to 9.
     shuffle

@@ -160,13 +160,11 @@ class EventStream(Events):
     def select(self, t0: int, t1: int, roi: Roi | None = None, polarity: int | None = None) -> EventWindow:
         """The events of [t0, t1) in whole µs, inside `roi`, of one polarity; arguments are checked."""
         if self._in_order and roi is None and polarity is None:
-            if self.far:
-                self._fetch(range(*self.index.span(t0, t1)))
+            self._fetch(range(*self.index.span(t0, t1)))
             start, stop = self._place(t0), self._place(t1)
-            return self._made(self._columns(start, stop), t0, t1)
+            return self._made(self._columns(start, stop, fetch=False), t0, t1)
         chunks = self.index.candidates(t0, t1, roi, polarity)
-        if self.far:
-            self._fetch(chunks)
+        self._fetch(chunks)
         parts, count = [], 0
         for chunk in chunks:
             parts.append(self._chunk_part(chunk, t0, t1, roi, polarity, scan=len(chunks) > SCAN_CHUNKS))
@@ -242,14 +240,16 @@ class EventStream(Events):
         inside = t.searchsorted(tick, "left") if index.sorted[chunk] else np.argmax(t >= tick)
         return begin + int(inside)
 
-    def _columns(self, start: int, stop: int, *, scan: bool = False) -> list[NDArray[Any]]:
+    def _columns(
+        self, start: int, stop: int, *, scan: bool = False, fetch: bool = True
+    ) -> list[NDArray[Any]]:
         """t, x, y, p of the events [start, stop); a scan keeps nothing in the cache."""
         if start >= stop:
             return _none()
         self._check_budget(stop - start)
         size = self.index.chunk_events
         first, last = start // size, (stop - 1) // size
-        if self.far and not scan:
+        if fetch and not scan:
             self._fetch(range(first, last + 1))
         columns = []
         for name in COLUMNS:
@@ -272,7 +272,7 @@ class EventStream(Events):
     def _fetch(self, chunks: Sequence[int]) -> None:
         """Have chunks of all columns at once, where they are few enough to be kept."""
         if len(chunks) <= SCAN_CHUNKS:
-            fetch_together({name: self.columns[name] for name in COLUMNS}, chunks)
+            fetch_together(self.columns, chunks, far=self.far)
 
     def _chunk_part(
         self, chunk: int, t0: int, t1: int, roi: Roi | None, polarity: int | None, *, scan: bool

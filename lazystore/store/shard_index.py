@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from array import array
 from collections import OrderedDict
@@ -17,6 +18,8 @@ from lazystore.schema import CRC32C_BYTES
 
 ABSENT = 2**64 - 1
 ENTRY_BYTES = 16
+# Above it numpy is quicker than a loop.
+FEW_NUMBERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,26 @@ def parse_index(data: bytes, data_bytes: int | None, max_payload: int, identity:
     identity
         Of the file.
     """
-    count = (len(data) - CRC32C_BYTES) // 8
-    entries = np.frombuffer(data, "<u8", count=count).reshape(-1, 2)
-    problem = index_problem(entries, data_bytes, max_payload)
-    return problem or ShardIndex(array("Q", entries.astype(np.uint64).tobytes()), identity)
+    extents = array("Q", data[:-CRC32C_BYTES])
+    if sys.byteorder == "big":
+        extents.byteswap()
+    if len(extents) <= FEW_NUMBERS and _is_one_behind_the_other(extents, data_bytes, max_payload):
+        return ShardIndex(extents, identity)
+    problem = index_problem(np.array(extents).reshape(-1, 2), data_bytes, max_payload)
+    return problem or ShardIndex(extents, identity)
+
+
+def _is_one_behind_the_other(extents: array[int], data_bytes: int | None, max_payload: int) -> bool:
+    """Whether chunks follow one another, none absent: what nearly every shard looks like.
+
+    A tenth of `index_problem`'s time for the shards of a window's columns, which nobody has opened yet.
+    """
+    end = 0
+    for offset, length in zip(extents[::2], extents[1::2], strict=True):
+        if offset < end or not CRC32C_BYTES <= length <= max_payload:
+            return False
+        end = offset + length
+    return end <= (2**62 if data_bytes is None else data_bytes)
 
 
 def index_problem(entries: NDArray[np.uint64], data_bytes: int | None, max_payload: int) -> str | None:

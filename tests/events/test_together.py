@@ -30,9 +30,9 @@ def test_columns_are_read_at_the_same_time():
         )
         for name in "txyp"
     }
-    fetch_together(columns, [1])
+    fetch_together(columns, [1], far=True)
     assert all(reader.absent([(1,), (2,)]) == [(2,)] for reader in columns.values())
-    fetch_together(columns, [1])  # nothing is left to read, so nobody waits
+    fetch_together(columns, [1], far=True)  # nothing is left to read, so nobody waits
     for reader in columns.values():
         reader.close()
 
@@ -46,6 +46,28 @@ def test_what_the_cache_would_not_hold_is_not_read_twice():
     stream.close()
 
 
+def test_a_near_window_asks_each_column_once():
+    """Three chunks of a column are one read, and a second look is none."""
+    stream, counted = far_stream(make_columns(400, 3, ordered=True), 40, budget_bytes=1 << 20, far=False)
+    asked = dict.fromkeys("txyp", 0)
+    for name, reader in counted.items():
+        reader.read_chunks = _counting(name, reader.read_chunks, asked)
+    t = np.concatenate([counted["t"].read_chunk((chunk,)) for chunk in range(10)])
+    for _ in range(2):
+        window = stream.window(int(t[50]), int(t[150]))
+        np.testing.assert_array_equal(window.t, t[(t >= t[50]) & (t < t[150])])
+        assert asked == dict.fromkeys("txyp", 1)
+    stream.close()
+
+
+def _counting(name, read, asked):
+    def read_chunks(chunks):
+        asked[name] += 1
+        return read(chunks)
+
+    return read_chunks
+
+
 def test_an_error_of_one_column_comes_out():
     """It is the reader's own."""
 
@@ -57,7 +79,7 @@ def test_an_error_of_one_column_comes_out():
         FailingReader(ArrayChunkReader(np.arange(9), (3,)), fail), pool=pool, prefetch=False
     )
     with pytest.raises(OSError, match="gone"):
-        fetch_together({"t": reader}, [0])
+        fetch_together({"t": reader}, [0], far=True)
     reader.close()
 
 
@@ -83,9 +105,9 @@ def test_the_events_are_the_same(n, seed, ordered, chunk, budget, bounds):
     far.close()
 
 
-def far_stream(columns, chunk_events, budget_bytes):
+def far_stream(columns, chunk_events, budget_bytes, *, far=True):
     """A stream behind a cache of its own, as of a store in a bucket; and the counting readers below it."""
     near = make_stream(columns, chunk_events, counting=True)
     pool = ChunkPool(budget_bytes)
     cached = {name: CachedReader(reader, pool=pool, prefetch=False) for name, reader in near.columns.items()}
-    return type(near)(cached, near.index, sensor=SENSOR, far=True), near.columns
+    return type(near)(cached, near.index, sensor=SENSOR, far=far), near.columns

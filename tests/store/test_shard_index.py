@@ -8,7 +8,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazystore.store.shard_index import ABSENT, IndexCache, ShardIndex, Want, index_problem, runs_of
+from lazystore.store.shard_index import (
+    ABSENT,
+    FEW_NUMBERS,
+    IndexCache,
+    ShardIndex,
+    Want,
+    index_problem,
+    parse_index,
+    runs_of,
+)
 
 
 def index_of(n_chunks: int) -> ShardIndex:
@@ -85,3 +94,32 @@ def test_an_extent_tells_absent_chunks() -> None:
     assert index.extent(0) == (0, 9)
     assert index.extent(1) is None
     assert index_problem(np.array([[ABSENT, ABSENT]], "u8"), 0, 10) is None
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 4, 9, 20, 2**62, 2**64 - 3, ABSENT]), st.sampled_from([0, 4, 11, ABSENT])
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from([None, 0, 20, 24, 2**63]),
+)
+def test_the_quick_look_at_an_index_says_what_the_careful_one_says(
+    entries: list[tuple[int, int]], data_bytes: int | None
+) -> None:
+    """Sound, in any order, absent, overlapping, beyond the end, beyond 64 bits: the same answer."""
+    numbers = np.array(entries, np.uint64)
+    parsed = parse_index(numbers.astype("<u8").tobytes() + b"csum", data_bytes, 11, None)
+    assert (parsed if isinstance(parsed, str) else None) == index_problem(numbers, data_bytes, 11)
+    if isinstance(parsed, ShardIndex):
+        assert [parsed.extents[2 * place] for place in range(len(entries))] == [pair[0] for pair in entries]
+
+
+def test_indexes_above_the_quick_look_are_checked_too() -> None:
+    """The last of many chunks lies beyond the end."""
+    numbers = np.array([(4 * place, 4) for place in range(FEW_NUMBERS)], np.uint64)
+    data = numbers.astype("<u8").tobytes() + b"csum"
+    assert isinstance(parse_index(data, 4 * FEW_NUMBERS, 4, None), ShardIndex)
+    assert parse_index(data, 4 * FEW_NUMBERS - 1, 4, None) == "bytes beyond its end"
