@@ -160,7 +160,9 @@ class SmallSums:
         """Add frames (time, y, x[, channel])."""
         from lazystore.overviews.kernels import add_bands
 
-        values = np.ascontiguousarray(frames).view(self._dtype).reshape(*frames.shape[:2], -1)
+        # Not -1, which has no meaning where a bin has lost all its frames.
+        lines = (len(frames), frames.shape[1], math.prod(frames.shape[2:]))
+        values = np.ascontiguousarray(frames).view(self._dtype).reshape(lines)
         add_bands(values, self._factor, self._total, self._low, self._high)
         self._n_frames += len(frames)
 
