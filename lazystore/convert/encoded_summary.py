@@ -7,9 +7,7 @@ statistics resume with the shards like everybody's.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +26,6 @@ from lazystore.schema import JSON, ArraySpec
 # still in the processor's cache then, and a frame alone is not copied. Counts of 16 bits take half a
 # megabyte a block.
 BLOCK_BYTES, WIDE_BLOCK_BYTES = 512 * 1024, 4 * 1024 * 1024
-# The decoder may be this far ahead of whoever looks at the frames.
-WAITING_BYTES, MAX_WAITING_BLOCKS = 16 * 1024 * 1024, 8
 # A kilobyte a frame is more than many a frame's packets: counts are kept a task, not a frame.
 HISTOGRAM = "stats/histogram"
 
@@ -59,8 +55,6 @@ class EncodedSummary:
         frame_bytes = max(1, column.dtype.itemsize * int(np.prod(column.shape[1:])))
         most_bytes = BLOCK_BYTES if column.dtype.itemsize == 1 else WIDE_BLOCK_BYTES
         self._block_frames = max(1, most_bytes // frame_bytes)
-        block_bytes = self._block_frames * frame_bytes
-        self._waiting_blocks = max(1, min(MAX_WAITING_BLOCKS, WAITING_BYTES // block_bytes))
         shape = column.shape
         data = ArraySpec(
             column.name, column.dims, shape, column.dtype, (1, *shape[1:]), (self.frames_per_task, *shape[1:])
@@ -79,19 +73,15 @@ class EncodedSummary:
         stop = min(first + self.frames_per_task, self._n_frames)
         looked = _Looked(self._frames, self._overviews.begin(), self._video.info.columns[0].name)
         damaged: list[Block] = []
-        # The decoder goes on while frames are looked at, in order: it is often one thread at work.
-        with self._lock, ThreadPoolExecutor(1, thread_name_prefix="lazystore-statistics") as beside:
-            waiting: deque[Future[None]] = deque()
+        # Decoding threads go on meanwhile; to hand each frame to another thread costs a fifth more, and the
+        # memory that one frame is let go of is the next one's.
+        with self._lock:
             for begin in range(first, stop, self._block_frames):
                 block = self._video.read(begin, min(begin + self._block_frames, stop))
+                looked.add(block)
                 if block.missing or block.doubtful or block.broken_packets:
                     damaged.append(replace(block, columns={}))
-                waiting.append(beside.submit(looked.add, block))
                 del block
-                if len(waiting) > self._waiting_blocks:
-                    waiting.popleft().result()
-            for future in waiting:
-                future.result()
         return {**looked.arrays(), **damage_shares(damaged, with_missing=True)}
 
     def finish(self, shares: Shares) -> tuple[list[tuple[ArraySpec, SidePieces]], dict[str, JSON]]:
