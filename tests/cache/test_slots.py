@@ -16,7 +16,7 @@ import pytest
 from lazystore.anonymous_memory import HUGE_PAGE_BYTES, anonymous_memory
 from lazystore.cache import slots
 from lazystore.cache.shelf import held_bytes
-from lazystore.cache.slots import MIN_SLOT_BYTES, ChunkMemory, Slot, SlotBank
+from lazystore.cache.slots import MIN_SLOT_BYTES, ChunkMemory, Slot, SlotBank, filling_huge_pages
 from lazystore.testing import ArrayChunkReader
 from tests.cache.conftest import Workbench
 
@@ -165,7 +165,7 @@ def test_a_large_budget_shares_mappings(monkeypatch: pytest.MonkeyPatch) -> None
     memory = SlotBank(Ledger(slots.MAX_MAPPINGS * 1_000_000)).open(KB8 + 8)
     chunks = [kept(memory, frame(i)) for i in range(300)]
     assert [int(chunk[0, 0]) for chunk in chunks] == list(range(300))
-    assert len(made) == 3
+    assert len(made) == 2
     assert min(made) >= 1_000_000
 
 
@@ -174,10 +174,12 @@ def test_a_large_budget_shares_mappings(monkeypatch: pytest.MonkeyPatch) -> None
     [
         (512 << 20, KB8, HUGE_PAGE_BYTES),
         (500 << 20, KB8, slots.MIN_MAPPING_BYTES),
-        (512 << 20, 3 * KB8, 6 * 3 * KB8),
+        (512 << 20, 640 * 480 * 3, 2 * 2 * HUGE_PAGE_BYTES),
+        (500 << 20, 640 * 480 * 3, 640 * 480 * 3),
+        (512 << 20, 700_000, 700_000),
         (40 << 30, KB8, 3 * HUGE_PAGE_BYTES),
     ],
-    ids=["whole", "small budget", "does not fill them", "large budget"],
+    ids=["whole", "small budget", "frames", "frames, small budget", "does not fill them", "large budget"],
 )
 def test_chunks_that_fill_huge_pages_share_them(
     monkeypatch: pytest.MonkeyPatch, room_bytes: int, chunk_nbytes: int, expected: int
@@ -187,7 +189,32 @@ def test_chunks_that_fill_huge_pages_share_them(
     memory = SlotBank(Ledger(room_bytes)).open(chunk_nbytes)
     chunks = [kept(memory, frame(i)) for i in range(5)]
     assert [int(chunk[0, -1]) for chunk in chunks] == list(range(5))
-    assert made == [expected]
+    n_chunks_each = expected // chunk_nbytes
+    assert made == [expected] * -(-5 // n_chunks_each)
+
+
+@pytest.mark.parametrize("width", [240, 320, 424, 640, 800, 1024, 1280, 1920])
+def test_huge_pages_are_full_of_chunks(width: int) -> None:
+    """What a mapping has beyond its chunks is little, and so is the mapping beside the budget."""
+    chunk_nbytes = width * (width * 3 // 4) * 3
+    for nbytes in filling_huge_pages(chunk_nbytes, 1, 16 << 20):
+        n_chunks = nbytes // chunk_nbytes
+        assert n_chunks >= 1
+        assert nbytes % HUGE_PAGE_BYTES == 0
+        assert nbytes - n_chunks * chunk_nbytes <= nbytes / 32
+    bank = SlotBank(Ledger(512 << 20))
+    assert bank.mapping_bytes(chunk_nbytes) <= max(bank.slack_bytes, chunk_nbytes)
+
+
+def test_a_mapping_with_a_rest_goes_back_when_all_its_chunks_are_free() -> None:
+    """Its last bytes belong to no chunk, and keep nothing."""
+    ledger = Ledger(512 << 20)
+    bank = SlotBank(ledger)
+    memory = bank.open(640 * 480 * 3)
+    held = slots_of(memory, 36)
+    ledger.resident_bytes = 512 << 20
+    held.clear()
+    assert memory.free_bytes <= 2 * bank.slack_bytes
 
 
 def test_batches_make_no_new_memory_once_the_budget_is_full(
