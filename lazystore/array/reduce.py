@@ -21,9 +21,11 @@ from lazystore.errors import UsageError
 OPERATIONS = ("mean", "sum", "min", "max", "var", "std")
 # Bytes of one box: small enough for several at once, large enough that numpy's calls are cheap.
 BOX_BYTES = 8 * 1024 * 1024
-# From where compiled loops pay: importing and loading them takes as long as numpy takes for so many bytes,
-# and a loop over a few pixels is no loop.
-MIN_COMPILED_BYTES = 32 * 1024 * 1024
+# From where compiled loops pay. Importing and loading them takes half a second of a processor once a process:
+# numpy's way takes as long for the mean of 200 MB (and is a third slower from then on), for the std of 60 MB.
+MIN_COMPILED_BYTES = dict.fromkeys(OPERATIONS, 128 * 1024 * 1024)
+MIN_COMPILED_BYTES |= {"var": 32 * 1024 * 1024, "std": 32 * 1024 * 1024}
+# A loop over a few pixels is no loop.
 MIN_PIXELS = 64
 # A value of a result, and the mean and the count beside it while a variance is added up.
 SUMS_BYTES = 3 * 8
@@ -203,10 +205,12 @@ def _variance_of_sums(total: Any, squares: Any, count: int, request: Request) ->
 def _pixelwise(view: View, request: Request) -> NDArray[Any] | None:
     """The result by compiled loops, every frame read once, or None where these do not pay."""
     dtype = view.reader.spec.dtype
-    n_values = math.prod(view.shape)
     if not request.axes or request.axes[0] != 0 or isinstance(view.frames, int) or dtype.kind == "c":
         return None
-    if math.prod(view.shape[1:]) < MIN_PIXELS or n_values * dtype.itemsize < MIN_COMPILED_BYTES:
+    if (
+        math.prod(view.shape[1:]) < MIN_PIXELS
+        or n_values * dtype.itemsize < MIN_COMPILED_BYTES[request.operation]
+    ):
         return None
     skipna = request.skipna and dtype.kind == "f"
     # Eight-byte integers could overflow their exact sum.

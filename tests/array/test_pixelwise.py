@@ -23,7 +23,7 @@ DTYPES = ("u1", "i2", "?", "i4", "u8", "f2", "f4", "f8")
 @pytest.fixture(autouse=True)
 def always_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also for a few values, in runs of a few frames and batches of a few chunks."""
-    monkeypatch.setattr(reduce_module, "MIN_COMPILED_BYTES", 0)
+    monkeypatch.setattr(reduce_module, "MIN_COMPILED_BYTES", dict.fromkeys(reduce_module.OPERATIONS, 0))
     monkeypatch.setattr(reduce_module, "MIN_PIXELS", 1)
     monkeypatch.setattr(frame_runs, "BATCH_BYTES", 100)
     monkeypatch.setattr(frame_runs, "MIN_RUN_BYTES", 1)
