@@ -207,10 +207,8 @@ def _pixelwise(view: View, request: Request) -> NDArray[Any] | None:
     dtype = view.reader.spec.dtype
     if not request.axes or request.axes[0] != 0 or isinstance(view.frames, int) or dtype.kind == "c":
         return None
-    if (
-        math.prod(view.shape[1:]) < MIN_PIXELS
-        or n_values * dtype.itemsize < MIN_COMPILED_BYTES[request.operation]
-    ):
+    n_bytes = math.prod(view.shape) * dtype.itemsize
+    if math.prod(view.shape[1:]) < MIN_PIXELS or n_bytes < MIN_COMPILED_BYTES[request.operation]:
         return None
     skipna = request.skipna and dtype.kind == "f"
     # Eight-byte integers could overflow their exact sum.
