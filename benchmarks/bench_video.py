@@ -5,7 +5,9 @@
 Recordings of the corpus ($LAZYSTORE_CORPUS/video) where there is one, and one made file a codec that this
 PyAV encodes. All give RGB frames. Beside lazystore, in turns, in one process, page cache warm:
 
-- conversion: a remux by PyAV and one decode to arrays, as the statistics need one;
+- conversion: a remux by PyAV and one decode to arrays of RGB, as the statistics need one, with as many
+  threads for the decoding and for the colours as FFmpeg likes; beside it the same with frames left as they
+  are decoded, of which nobody can take statistics. Neither of them looks at a value;
 - a frame anywhere: PyAV seeks to the key frame before and decodes up to the frame's time; cv2 sets
   CAP_PROP_POS_FRAMES and reads (which frame that gives is the business of bench_video_errors);
 - in order: PyAV decodes from first to last, to arrays, and keeps none of them, or all of them;
@@ -67,14 +69,14 @@ def remux(source: Path, target: Path) -> None:
                 writing.mux(packet)
 
 
-def decode_all(path: Path, kept: list[Any] | None = None) -> int:
-    """Every frame to an array, with threads, which `kept` keeps; how many there were."""
+def decode_all(path: Path, kept: list[Any] | None = None, *, to_pixels: bool = True) -> int:
+    """Every frame, to an array of RGB if asked for, with threads; `kept` keeps them; how many there were."""
     count = 0
     with av.open(str(path)) as file:
         stream = file.streams.video[0]
         stream.thread_type = "AUTO"
         for frame in file.decode(stream):
-            array = frame.to_ndarray(format="rgb24")
+            array = frame.to_ndarray(format="rgb24") if to_pixels else None
             if kept is not None:
                 kept.append(array)
             count += 1
@@ -161,12 +163,13 @@ def measure(path: Path, name: str, folder: Path, *, looks: int, rounds: int) -> 
 
 
 def measure_conversion(path: Path, store: Path, folder: Path, rounds: int) -> Row:
-    ours, bound = [], []
+    ours, bound, bare = [], [], []
     for number in range(rounds):
-        with Timed() as timed:
-            remux(path, folder / f"remux{path.suffix}")
-            decode_all(path)
-        bound.append(timed)
+        for to_pixels, found in ((True, bound), (False, bare)):
+            with Timed() as timed:
+                remux(path, folder / f"remux{path.suffix}")
+                decode_all(path, to_pixels=to_pixels)
+            found.append(timed)
         with Timed() as timed:
             ls.convert(
                 path, store if number == rounds - 1 else folder / f"{path.stem}-{number}.zarr", name="video"
@@ -174,11 +177,15 @@ def measure_conversion(path: Path, store: Path, folder: Path, rounds: int) -> Ro
         ours.append(timed)
     best, least = min(t.wall_s for t in ours), min(t.wall_s for t in bound)
     best_cpu, least_cpu = min(t.cpu_s for t in ours), min(t.cpu_s for t in bound)
+    barest, barest_cpu = min(t.wall_s for t in bare), min(t.cpu_s for t in bare)
     return {
         "convert_s": best,
         "remux_and_decode_s": least,
         "convert_ratio": least / best,
         "convert_cpu_ratio": least_cpu / best_cpu,
+        "remux_and_bare_decode_s": barest,
+        "convert_bare_ratio": barest / best,
+        "convert_bare_cpu_ratio": barest_cpu / best_cpu,
     }
 
 
@@ -292,6 +299,11 @@ COLUMNS: tuple[tuple[str, int, Callable[[Row], str]], ...] = (
     ("packets/file", 12, lambda row: f"{row['packets_of_source']:.3f}"),
     ("store/file", 10, lambda row: f"{row['store_of_source']:.3f}"),
     ("convert (cpu)", 13, lambda row: f"{row['convert_ratio']:.2f} ({row['convert_cpu_ratio']:.2f})"),
+    (
+        "of no RGB",
+        11,
+        lambda row: f"{row['convert_bare_ratio']:.2f} ({row['convert_bare_cpu_ratio']:.2f})",
+    ),
     ("jump p50/p99 ms", 16, lambda row: _jump(row, "ours")),
     ("pyav", 9, lambda row: _jump(row, "pyav")),
     ("cv2", 9, lambda row: _jump(row, "cv2")),
