@@ -86,7 +86,20 @@ def open_viewer(
     viewer.canvas.grid.enabled = len(worlds) > 1
     viewer.dims.set_current_step(0, 0)
     viewer.reset_view()
+    _show_seconds(viewer, timeline)
     return viewer
+
+
+def _show_seconds(viewer: napari.Viewer, timeline: Timeline) -> None:
+    """The session second in a corner: napari's slider counts steps."""
+    overlay = viewer.canvas.overlays.text
+
+    def show(_: Any = None) -> None:
+        overlay.text = f"{timeline.second(viewer.dims.current_step[0]):.3f} s"
+
+    viewer.dims.events.current_step.connect(show)
+    show()
+    overlay.visible = True
 
 
 def _placed(spec: LayerSpec) -> NDArray[np.float64]:

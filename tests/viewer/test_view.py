@@ -70,6 +70,7 @@ def test_every_layer_shows_its_own_nearest_sample(store_path: Path) -> None:
             for second in (1.0, 3.5, 5.0, 6.9):
                 viewer.dims.set_point(0, second)
                 shown = float(viewer.dims.point[0])
+                assert viewer.canvas.overlays.text.text == f"{shown:.3f} s"
                 fast = np.asarray(layers["fast"]._slice.image.view)
                 assert np.all(np.abs(1 + fast / 10 - shown) <= 0.051)
                 slow = np.asarray(layers["slow"]._slice.image.view)
