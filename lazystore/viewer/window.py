@@ -86,7 +86,8 @@ def open_viewer(
     viewer.canvas.grid.enabled = len(worlds) > 1
     viewer.dims.set_current_step(0, 0)
     viewer.reset_view()
-    _show_seconds(viewer, timeline)
+    if not all(spec.is_points for spec in specs):
+        _show_seconds(viewer, timeline)
     return viewer
 
 
