@@ -51,8 +51,8 @@ class ScrubbedMovie:
     """A movie whose frames a viewer never waits long for.
 
     ``movie[i]`` is frame i where it is in memory, a few steps from the last one, or read within
-    `PATIENCE_S`. After a jump whose frame takes longer it is the overview's picture of that time, and
-    `arrived` is called when frame i can be had; if reading it failed, ``movie[i]`` then raises why.
+    `PATIENCE_S`. After a jump whose frame takes longer it is the overview's picture of that time, until
+    `has_arrived`: then ``movie[i]`` is the frame, or raises why it could not be read.
 
     Parameters
     ----------
@@ -61,13 +61,14 @@ class ScrubbedMovie:
     executor
         Reads frames on a few threads; its owner shuts it down.
     may_be_rough
-        Asked on the calling thread: whether anybody will act on `arrived`. If not, frames are exact.
-    arrived
-        Called on a thread of the executor, only if the frame is still the one asked for last.
+        Whether anybody will look at `has_arrived`. If not, frames are exact.
+    on_rough
+        Called after a picture was shown in a frame's place.
 
     Notes
     -----
-    Frames are asked for by one thread at a time. No lock is held while reading.
+    For one thread at a time, on which both callables are called too; so a viewer needs no signal that
+    crosses threads, whose receiver may be gone with its window. No lock is held while reading.
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class ScrubbedMovie:
         array: LazyArray,
         executor: Executor,
         may_be_rough: Callable[[], bool],
-        arrived: Callable[[], object],
+        on_rough: Callable[[], object],
     ) -> None:
         overviews = array.view.overviews
         assert overviews is not None
         assert overviews.levels.preview is not None
         self.shape, self.dtype = array.shape, array.dtype
         self._array, self._executor = array, executor
-        self._may_be_rough, self._arrived = may_be_rough, arrived
+        self._may_be_rough, self._on_rough = may_be_rough, on_rough
         self._preview = overviews.levels.preview
         self._pictures = overviews.reader(self._preview.n, "mean")
         # The number of what was given last, if it was the frame itself.
@@ -111,10 +112,12 @@ class ScrubbedMovie:
             return frame
         future = self._executor.submit(self._array.__getitem__, index)
         self._reading = index, future
-        shown = self._frame_or_picture(index, future, 0.0 if is_dragged else PATIENCE_S)
-        if self._exact != index:
-            future.add_done_callback(lambda _: self._tell(index))
-        return shown
+        return self._frame_or_picture(index, future, 0.0 if is_dragged else PATIENCE_S)
+
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the frame that was asked for last is there, or has failed."""
+        return self._reading is None or self._reading[1].done()
 
     def _is_near(self, index: int) -> bool:
         """Whether the frame is in memory, the first to be shown, or a step from one that was."""
@@ -133,10 +136,13 @@ class ScrubbedMovie:
         self._exact = None
         if not future.done() and not wait([future], wait_s).done:
             try:
-                return self._picture(index)
+                picture = self._picture(index)
             except LazystoreError:
                 # Damaged pictures cost time, not the frame.
                 pass
+            else:
+                self._on_rough()
+                return picture
         try:
             frame = future.result()
         except Exception:
@@ -150,11 +156,6 @@ class ScrubbedMovie:
         others = (range(size) for size in self._pictures.spec.shape[1:])
         picture = read_selection(self._pictures, (index // self._preview.n, *others))
         return enlarged(picture.astype(self.dtype, copy=False), self._preview.factor, self.shape[1:])
-
-    def _tell(self, index: int) -> None:
-        reading = self._reading
-        if reading is not None and reading[0] == index and not reading[1].cancelled():
-            self._arrived()
 
 
 def has_pictures(array: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import napari
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QObject, Qt, QThread, Signal  # type: ignore[attr-defined]  # made at import
+from qtpy.QtCore import QThread, QTimer
 
 from lazystore.dataset import Store
 from lazystore.viewer.aligned import AlignedMovie
@@ -24,31 +24,8 @@ POINT_SIZE_SHARE = 0.04
 FIELD_OPACITY = 0.6
 # A frame that nobody waits for any more is decoded to its end; the next one starts beside it.
 READ_THREADS = 2
-
-
-class _Arrivals(QObject):
-    """Carries "the frame is there" from a reading thread to its layer, on the window's thread."""
-
-    arrived = Signal()
-
-    def __init__(self, window: QObject) -> None:
-        # Not its child: a read that outlasts the window still finds whom to tell.
-        super().__init__()
-        self.layer: Any = None
-        window.destroyed.connect(self._forget)
-        # Queued: never in the middle of the slicing that has just asked for the frame.
-        self.arrived.connect(self._show, Qt.ConnectionType.QueuedConnection)
-
-    def tell(self) -> None:
-        """From any thread. A method: whoever may call it keeps the object alive, the signal would not."""
-        self.arrived.emit()
-
-    def _show(self) -> None:
-        if self.layer is not None:
-            self.layer.refresh(extent=False)
-
-    def _forget(self) -> None:
-        self.layer = None
+# How late a frame may be that is there already.
+LOOK_EVERY_MS = 4
 
 
 def _has_event_loop() -> bool:
@@ -120,9 +97,18 @@ def _add_scrubbed(
     viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str], executor: Executor
 ) -> None:
     """A movie that shows a small picture until a jump's frame is there."""
-    arrivals = _Arrivals(viewer.window._qt_window)
-    movie = ScrubbedMovie(spec.data, executor, _has_event_loop, arrivals.tell)
-    arrivals.layer = _add_movie(viewer, replace(spec, data=movie), timeline, worlds)
+    # The window's own: it goes with it. While a frame is on its way, and only then.
+    timer = QTimer(viewer.window._qt_window)
+    timer.setInterval(LOOK_EVERY_MS)
+    movie = ScrubbedMovie(spec.data, executor, _has_event_loop, timer.start)
+    layer = _add_movie(viewer, replace(spec, data=movie), timeline, worlds)
+
+    def look() -> None:
+        if movie.has_arrived:
+            timer.stop()
+            layer.refresh(extent=False)
+
+    timer.timeout.connect(look)
 
 
 def _add_movie(viewer: napari.Viewer, spec: LayerSpec, timeline: Timeline, worlds: set[str]) -> Any:
