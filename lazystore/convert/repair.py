@@ -30,6 +30,8 @@ from lazystore.store.verify import STATUS_DAMAGED, STATUS_NO_MANIFEST, STATUS_OK
 
 QUARANTINE_SUFFIX = ".quarantine"
 COPY_BYTES = 8 * 1024 * 1024
+# A file of ours is far smaller; what somebody put in its place may be a hole of a terabyte.
+MAX_COPIED_BYTES = 4 << 30
 
 METADATA, FROM_SOURCE, REMOVED = "metadata", "from source", "removed"
 
@@ -195,6 +197,9 @@ class _Repair:
 
     def _replace(self, key: str, parts: Iterable[bytes], how: str) -> None:
         if self._yes:
+            # A folder that is a link would have the bytes land outside.
+            with contextlib.suppress(FileNotFoundError):
+                self._location.path_without_links(key)
             self._keep(key)
             self._location.delete_partials(key.rpartition("/")[0])
             self._location.write(key, parts)
@@ -208,17 +213,29 @@ class _Repair:
         self._quarantine.delete_partials(key.rpartition("/")[0])
         kept, number = key, 1
         while os.path.lexists(self._quarantine.path(kept)):
-            if (sha256 := _sha256(self._location, key)) and sha256 == _sha256(self._quarantine, kept):
+            if self._is_kept(key, kept):
                 return
             number += 1
             kept = f"{key}.{number}"
         try:
-            self._quarantine.write(kept, _parts(self._location, key))
+            if self._location.size(key) > MAX_COPIED_BYTES:
+                self._move(key, kept)
+            else:
+                self._quarantine.write(kept, _parts(self._location, key))
         except NoSpaceError:
             raise
         except StoreError:
             # A link, a pipe, a bad sector: what cannot be read can be moved.
             self._move(key, kept)
+
+    def _is_kept(self, key: str, kept: str) -> bool:
+        """Whether a repair that was killed has put this very file aside already."""
+        with contextlib.suppress(OSError, LazystoreError):
+            size = self._location.size(key)
+            if size == self._quarantine.size(kept) and size <= MAX_COPIED_BYTES:
+                sha256 = _sha256(self._location, key)
+                return sha256 is not None and sha256 == _sha256(self._quarantine, kept)
+        return False
 
     def _move(self, key: str, kept: str) -> None:
         target = self._quarantine.path(kept)

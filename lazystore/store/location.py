@@ -156,7 +156,7 @@ class LocalLocation:
         HostileStoreError
             If it, or a folder on the way, is a link, or it is no regular file.
         """
-        path = self._path_without_links(key)
+        path = self.path_without_links(key)
         flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
         # Without O_NONBLOCK opening a pipe would wait for a writer for ever.
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -176,7 +176,7 @@ class LocalLocation:
             raise HostileStoreError(f"{key}: not a regular file; only regular files are read")
         return handle
 
-    def _path_without_links(self, key: str) -> str:
+    def path_without_links(self, key: str) -> str:
         """The file that holds a key, where no folder below the root is a link.
 
         The root itself may be one: whoever named it chose it. Asking each folder once costs a
@@ -224,6 +224,8 @@ class LocalLocation:
         return status.st_size
 
     def write(self, key: str, parts: Iterable[bytes | memoryview]) -> None:
+        for name in key.split("/"):
+            _check_key_part(name, key)
         target = self.path(key)
         folder, name = os.path.split(target)
         partial = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}{PARTIAL_SUFFIX}")

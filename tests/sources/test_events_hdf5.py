@@ -7,6 +7,7 @@ import sys
 import zlib
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -17,7 +18,7 @@ import pytest
 from lazystore.errors import MissingExtraError, SourceError
 from lazystore.protocols import Source
 from lazystore.sources.events.hdf5 import DSEC, EVIO, MVSEC
-from lazystore.sources.events.hdf5_column import _inflater
+from lazystore.sources.events.hdf5_column import DatasetColumn, _inflater
 from lazystore.testing import check_source
 from tests.sources.event_files import (
     HEIGHT,
@@ -155,6 +156,7 @@ BAD_VALUES: dict[str, tuple[str, Any, str]] = {
     "polarity of 2": ("p", np.full(1000, 2), r"polarity 2 of event 0 is not one of -1, 0, 1"),
     "polarity of 0.5": ("p", np.full(1000, 0.5), r"polarity 0.5 of event 0 is not one of -1, 0, 1"),
     "time that is not finite": ("t", NO_NUMBER, r"time nan of event 3 is not a finite"),
+    "time that overflows": ("t", np.full(1000, 1e308), r"time 1e\+308 of event 0 is not a finite"),
     "time beyond every clock": (
         "t",
         np.full(1000, 2**63, "u8"),
@@ -417,3 +419,28 @@ def test_odd_datasets_are_refused(tmp_path: Path) -> None:
             file[f"events/{name}"] = h5py.SoftLink("/nowhere")
     with pytest.raises(SourceError, match=r"the file.s structure cannot be read .*it is damaged"):
         open_evio(path)
+
+
+class DatasetOfHugeChunks:
+    """An h5py dataset whose index of chunks declares 3 GB for one, in a file of 4 kB."""
+
+    class id:  # h5py's name
+        @staticmethod
+        def read_direct_chunk(_: Any) -> Any:
+            raise MemoryError
+
+        @staticmethod
+        def get_chunk_info_by_coord(_: Any) -> Any:
+            return SimpleNamespace(size=3 << 30)
+
+    file = SimpleNamespace(id=SimpleNamespace(get_filesize=lambda: 4096))
+
+
+def test_a_chunk_larger_than_its_file_is_damage(tmp_path: Path) -> None:
+    """What a damaged index declares is no lack of memory."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("t", data=np.arange(100), chunks=(10,))
+        column = DatasetColumn(dataset, "a.h5", ())
+        column._dataset = DatasetOfHugeChunks
+        with pytest.raises(SourceError, match="a chunk of 3221225472 bytes in a file of 4096"):
+            column.read_stored(0)

@@ -130,7 +130,7 @@ class DatasetColumn:
     def _read_chunk(self, number: int) -> NDArray[Any]:
         start = number * self.chunk
         try:
-            skipped, stored = self._dataset.id.read_direct_chunk((start,))
+            skipped, stored = self._stored_chunk(start)
         except DAMAGE:
             # Never written, or not to be found: HDF5 knows which, and fills in or complains.
             return self.read_slowly(start, min(self.length, start + self.chunk))
@@ -169,13 +169,25 @@ class DatasetColumn:
         """
         start = number * self.chunk
         try:
-            skipped, stored = self._dataset.id.read_direct_chunk((start,))
+            skipped, stored = self._stored_chunk(start)
         except DAMAGE as error:
             raise SourceError(
                 f"{self._where}: the chunk of records {start} to {start + self.chunk} cannot be read "
                 f"({_one_line(error)}); the recording was cut off or the file is damaged"
             ) from error
         return skipped, stored
+
+    def _stored_chunk(self, start: int) -> tuple[int, bytes]:
+        try:
+            found: tuple[int, bytes] = self._dataset.id.read_direct_chunk((start,))
+        except MemoryError:
+            # A damaged index of chunks may declare up to 4 GiB for one.
+            declared = self._dataset.id.get_chunk_info_by_coord((start,)).size
+            held = self._dataset.file.id.get_filesize()
+            if declared <= held:
+                raise
+            raise OSError(f"a chunk of {declared} bytes in a file of {held}") from None
+        return found
 
     def _refuse_missing_data(self) -> None:
         """Refuse a length without data: it would be filled in, for years if it is large enough."""

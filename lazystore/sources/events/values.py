@@ -73,7 +73,9 @@ class ValueConverter:
         """
         numerator, denominator = TIME_UNITS[self._time_unit]
         if values.dtype.kind == "f":
-            scaled = values.astype(np.float64) * (numerator / denominator)
+            # What overflows is infinite, and refused below.
+            with np.errstate(over="ignore"):
+                scaled = values.astype(np.float64) * (numerator / denominator)
             limit = float(MAX_TIME_US - abs(self._offset))
             self._refuse(~(np.abs(scaled) < limit), values, first_event, "time", "a finite time")
             whole = np.rint(scaled)
