@@ -4,7 +4,7 @@
 
 FOLDER holds the documents that `benchmarks.program.keep` writes, ``NAME.json``; it is
 ``benchmarks/results`` unless given. A row is flat, or one level deep; ``group`` and ``case`` name it.
-``benchmarks/layouts.py`` says which numbers stand beside which; a benchmark that it does not know is shown
+``benchmarks/layouts`` says which numbers stand beside which; a benchmark that it does not know is shown
 whole. Nothing is rounded but the text.
 """
 
