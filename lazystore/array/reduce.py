@@ -22,7 +22,7 @@ OPERATIONS = ("mean", "sum", "min", "max", "var", "std")
 # Bytes of one box: small enough for several at once, large enough that numpy's calls are cheap.
 BOX_BYTES = 8 * 1024 * 1024
 # From where compiled loops pay. Importing and loading them takes half a second of a processor once a process:
-# numpy's way takes as long for the mean of 200 MB (and is a third slower from then on), for the std of 60 MB.
+# numpy's way takes as long for the mean of 200 MB, for the std of 60 MB.
 MIN_COMPILED_BYTES = dict.fromkeys(OPERATIONS, 128 * 1024 * 1024)
 MIN_COMPILED_BYTES |= {"var": 32 * 1024 * 1024, "std": 32 * 1024 * 1024}
 # A loop over a few pixels is no loop.
