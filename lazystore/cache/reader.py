@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from time import monotonic
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from lazystore.cache.policy import after_lingering, motion_of, predict
 from lazystore.cache.pool import ChunkPool, shared_pool
 from lazystore.cache.prefetch import Job, Plan, Prefetcher, shared_prefetcher
 from lazystore.cache.shelf import Entry, Load, Shelf, sealed
-from lazystore.cache.telemetry import CacheInfo
+from lazystore.cache.telemetry import CacheInfo, Counts
 from lazystore.chunks import ChunkIndex, grid_shape
 from lazystore.protocols import ChunkReader, GroupedReader, InPlaceReader, PrefetchPolicy
 from lazystore.schema import ArraySpec
@@ -39,21 +39,6 @@ AHEAD_SHARE_OF_BUDGET = 2
 MAX_CAUSES = 64
 # How long close() waits for a prefetch that is reading; that thread closes the reader itself if late.
 CLOSE_WAIT_S = 1.0
-
-
-@dataclass(slots=True)
-class _Counts:
-    """Sums of one reader; plain attributes, because a hit must not take a lock."""
-
-    hits: int = 0
-    misses: int = 0
-    waits: int = 0
-    wait_s: float = 0.0
-    prefetched: int = 0
-    prefetch_used: int = 0
-    prefetch_cancelled: int = 0
-    prefetch_errors: int = 0
-    uncached: int = 0
 
 
 class CachedReader:
@@ -101,7 +86,7 @@ class CachedReader:
         self._prefetcher = prefetcher if prefetcher is not None else shared_prefetcher
         self._prefetches = prefetch and len(self._grid) > 0 and self._grid[0] > 1
         self._has_neighbours = any(count > 1 for count in self._grid[1:])
-        self._counts = _Counts()
+        self._counts = Counts()
         self._causes: set[str] = set()
         self._read_s = 0.0
         self._group_of = _group_of(reader, len(self._grid)) if isinstance(reader, GroupedReader) else None
@@ -364,6 +349,29 @@ class CachedReader:
         An error is counted, and logged once for each cause; the demand for the chunk will raise it.
         """
         pool, shelf = self._pool, self._shelf
+        earlier: list[Load] = []
+        with pool.lock:
+            if not self.is_open:
+                return False
+            shelf.begin_reading_ahead(id(self))
+            if self._group_of is not None and self._playhead.rises:
+                # A demand that waits for the room or the decoder that this takes would decode its group anew.
+                first = jobs[0].chunk_index[0]
+                earlier = [load for index, load in shelf.loads.items() if index[0] < first]
+        try:
+            for load in earlier:
+                load.done.wait(CLOSE_WAIT_S)
+            return self._prefetch(shelf, jobs)
+        finally:
+            with pool.lock:
+                shelf.end_reading_ahead(id(self))
+                pool.room.notify_all()
+            if not self.is_open:
+                # Closed meanwhile: what this read opened again is ours to close.
+                self.reader.close()
+
+    def _prefetch(self, shelf: Shelf, jobs: Sequence[Job]) -> bool:
+        pool = self._pool
         with pool.lock:
             if not self.is_open:
                 return False
@@ -380,7 +388,6 @@ class CachedReader:
             if not pool.reserve(shelf, self._chunk_nbytes * len(loads), within_s=jobs[0].within_s):
                 return False
             shelf.loads.update(loads)
-            shelf.begin_reading_ahead(id(self))
         started = monotonic()
         try:
             self._read(shelf, loads, is_prefetch=True)
@@ -396,13 +403,6 @@ class CachedReader:
                     self._causes.add(cause)
             if is_new:
                 logger.warning("prefetch failed, and will be tried again at demand: %s", cause)
-        finally:
-            with pool.lock:
-                shelf.end_reading_ahead(id(self))
-                pool.room.notify_all()
-            if not self.is_open:
-                # Closed meanwhile: what this read opened again is ours to close.
-                self.reader.close()
         return True
 
     def _time_read(self, seconds: float, n_chunks: int) -> None:

@@ -53,3 +53,18 @@ class CacheInfo:
         """Share of demands answered from memory, 0 to 1; 1 before the first demand."""
         demands = self.hits + self.misses
         return self.hits / demands if demands else 1.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """Sums of one reader; plain attributes, because a hit must not take a lock."""
+
+    hits: int = 0
+    misses: int = 0
+    waits: int = 0
+    wait_s: float = 0.0
+    prefetched: int = 0
+    prefetch_used: int = 0
+    prefetch_cancelled: int = 0
+    prefetch_errors: int = 0
+    uncached: int = 0

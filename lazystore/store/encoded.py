@@ -171,6 +171,7 @@ class EncodedVideoReader:
             return
         first_frame = parts[0][0][0]
         with self._pool.session_for(first_frame, self._seek_cost(first_frame)) as session:
+            session.begin(first_frame)
             for (start, stop), array in parts:
                 self._decode(session, start, stop, array)
 

@@ -68,11 +68,24 @@ class DecodingSession:
         self._kept: OrderedDict[int, VideoFrame | None] = OrderedDict()
         self._heading = -1  # the last frame of the work at hand
         self._asked = -1  # the frame that was decoded for last
+        self._spared = range(0)  # frames just before the work at hand; see `begin`
 
     @property
     def decoded_frames(self) -> int:
         """Frames that came out of the decoder so far."""
         return self._decoder.decoded_frames
+
+    def begin(self, frame_index: int) -> None:
+        """Be about to give frames from this one on.
+
+        What is decoded on the way to it stays until the next call. Of two threads that read the playhead's
+        next frames the later part may get the decoder first, and whoever wants the frames just before it
+        would decode the group up to there again.
+        """
+        spared = range(0)
+        if frame_index not in self._kept:
+            spared = range(self._first_to_keep(frame_index, FORWARD_KEPT_FRAMES), frame_index)
+        self._spared = spared
 
     def frames(self, start: int, stop: int) -> Iterator[tuple[int, VideoFrame | None]]:
         """Frames [start, stop) in order; None for those that the packets do not give."""
@@ -92,6 +105,8 @@ class DecodingSession:
 
     def cost_after(self, frame_index: int) -> int:
         """The same for when the work at hand is done; from any thread."""
+        if frame_index in self._spared:
+            return 0
         heading = self._heading
         if heading < 0 or frame_index <= heading - FORWARD_KEPT_FRAMES:
             return FAR
@@ -100,6 +115,7 @@ class DecodingSession:
     def forget(self) -> None:
         """Begin the next read with a seek."""
         self._kept.clear()
+        self._spared = range(0)
         self._decoder.close()
 
     def close(self) -> None:
@@ -112,12 +128,15 @@ class DecodingSession:
         goes_back = 0 < self._asked - frame_index <= self._max_kept
         max_kept = self._max_kept if goes_back else FORWARD_KEPT_FRAMES
         self._asked = frame_index
-        first = max(self._decoder.first_on_the_way(frame_index), frame_index - max_kept + 1)
-        for passed in range(first, frame_index + 1):
+        for passed in range(self._first_to_keep(frame_index, max_kept), frame_index + 1):
             if self._decoder.read(passed, passed + 1, self._keep):
                 self._keep(passed, None)
-            while len(self._kept) > max_kept:
-                self._kept.popitem(last=False)
+            while len(self._kept) > max_kept + len(self._spared):
+                del self._kept[next(index for index in self._kept if index not in self._spared)]
+
+    def _first_to_keep(self, frame_index: int, max_kept: int) -> int:
+        """The first frame that is kept on the way to a frame; itself where it is the next one."""
+        return max(self._decoder.first_on_the_way(frame_index), frame_index - max_kept + 1)
 
     def _keep(self, frame_index: int, frame: VideoFrame | None) -> None:
         if frame is not None and not self._max_kept:

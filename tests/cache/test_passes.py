@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import lazystore as ls
 from lazystore.cache.passes import PASS_CHUNKS, passes
 from lazystore.cache.policy import Motion
 from lazystore.cache.pool import ChunkPool
-from lazystore.cache.prefetch import Prefetcher
+from lazystore.cache.prefetch import Job, Prefetcher
 from lazystore.cache.reader import CachedReader
+from lazystore.cache.shelf import Load
 from lazystore.store.encoded import EncodedVideoReader
 from tests.convert.test_encoded import N_FRAMES, SIZE, write_video
 
@@ -93,6 +95,42 @@ def test_playing_forwards_decodes_every_frame_once(video: Any) -> None:
     with Playing(store, prefetch=True) as playing:
         for number in range(N_FRAMES):
             np.testing.assert_array_equal(playing.frame(number), frames[number])
+
+
+def test_a_pass_ahead_begins_when_the_frames_before_it_are_there(video: Any, eventually: Any) -> None:
+    """It would take the room and the decoder that whoever reads them waits for."""
+    store, frames = video
+    with Playing(store) as playing:
+        for number in range(4):
+            playing.frame(number)
+        shelf = playing.reader._shelf
+        demand = Load()
+        with playing.pool.lock:
+            shelf.loads[(4, 0, 0, 0)] = demand  # another thread's
+        jobs = [Job((number, 0, 0, 0), 0.1, seen_from=3) for number in (5, 6)]
+        ahead = threading.Thread(target=playing.reader.prefetch, args=(jobs,))
+        ahead.start()
+        eventually(lambda: shelf.reads_ahead == 1)
+        assert list(shelf.loads) == [(4, 0, 0, 0)]
+        assert playing.pool.reserved_bytes == 0
+        with playing.pool.lock:
+            del shelf.loads[(4, 0, 0, 0)]
+        demand.done.set()
+        ahead.join()
+        assert playing.reader.cache_info().prefetched == 2
+        assert shelf.reads_ahead == 0
+        np.testing.assert_array_equal(playing.frame(5), frames[5])
+
+
+@pytest.mark.parametrize("budget_frames", [12, 20, 40])
+def test_playing_forwards_in_little_room_decodes_every_frame_once(video: Any, budget_frames: int) -> None:
+    """Also where threads read ahead, and whichever of them gets the decoder first."""
+    store, frames = video
+    with Playing(store, budget_frames=budget_frames, prefetch=True) as playing:
+        for number in range(N_FRAMES):
+            np.testing.assert_array_equal(playing.frame(number), frames[number])
+        # A thread that is late by a whole pass may still need a seek, within one group.
+        assert playing.below.decoded_frames <= N_FRAMES + GROUP + SLACK
 
 
 @pytest.mark.parametrize("prefetch", [False, True], ids=["demand", "prefetch"])

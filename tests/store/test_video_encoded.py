@@ -215,6 +215,21 @@ def tables_of(item: Stored) -> Any:
     return tables_of_arrays(item.arrays, len(item.payload))
 
 
+def test_frames_just_before_a_long_part_are_not_decoded_again(example: Stored) -> None:
+    """A thread that reads ahead may get the decoder before the one that wants the frame before its own."""
+    expected = decoded(example.video)
+    reader = example.reader()
+    reader.read_chunks([(index, 0, 0) for index in (0, 1)])
+    reader.read_chunks([(index, 0, 0) for index in range(4, 24)])
+    before = reader.decoded_frames
+    for index in (2, 3):
+        np.testing.assert_array_equal(reader.read_chunk((index, 0, 0))[0], expected[index])
+    assert reader.decoded_frames == before
+    reader.read_chunks([(index, 0, 0) for index in range(24, 40)])
+    assert reader.decoded_frames == 40
+    reader.close()
+
+
 def test_playing_backwards_decodes_each_group_once(example: Stored) -> None:
     """Reverse play costs about one decode a frame while the group fits the kept frames."""
     reader = example.reader()
