@@ -37,8 +37,8 @@ def view(
     rate_hz
         Steps a second of the slider; None for the fastest movie's own.
     scrub
-        What a movie shows after a jump until its frame is read, where that takes longer than a
-        screen's 1/60 s: ``"overview"``, the stored small picture of that time, where there is one;
+        What a movie shows after a jump until its frame is read, where that takes longer than 40 ms
+        (1/60 s amid a drag): ``"overview"``, the stored small picture of that time, where there is one;
         ``"exact"``, what it showed before, and the window waits. Scripts that move the slider
         themselves always get exact frames, since a later one could not be shown to them.
     show

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
+from time import monotonic
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -17,8 +18,11 @@ from lazystore.overviews.levels import is_image
 
 type Scrub = Literal["overview", "exact"]
 
-# What a jump may take without anybody seeing it wait: a frame of a screen at 60 Hz.
-PATIENCE_S = 1 / 60
+# What a jump may take without anybody seeing it wait: most frames come within it, and none is drawn twice
+# (35 instead of 72 ms to the frame of a 640 x 424 video). A drag, jumps that follow on each other this
+# soon, has to keep up with the hand: a frame of a screen at 60 Hz.
+PATIENCE_S, PATIENCE_OF_DRAGS_S = 0.04, 1 / 60
+DRAG_S = 0.2
 # A move this short is a step of somebody who looks closely, or playing: waiting for its frame is
 # bounded by decoding forwards, and a small picture between two frames would flicker.
 MAX_STEP_FRAMES = 4
@@ -51,8 +55,9 @@ class ScrubbedMovie:
     """A movie whose frames a viewer never waits long for.
 
     ``movie[i]`` is frame i where it is in memory, a few steps from the last one, or read within
-    `PATIENCE_S`. After a jump whose frame takes longer it is the overview's picture of that time, until
-    `has_arrived`: then ``movie[i]`` is the frame, or raises why it could not be read.
+    `PATIENCE_S` (`PATIENCE_OF_DRAGS_S` amid a drag). After a jump whose frame takes longer it is the
+    overview's picture of that time, until `has_arrived`: then ``movie[i]`` is the frame, or raises why
+    it could not be read.
 
     Parameters
     ----------
@@ -89,6 +94,7 @@ class ScrubbedMovie:
         # The number of what was given last, if it was the frame itself.
         self._exact: int | None = None
         self._has_begun = False
+        self._asked_at = -math.inf
         # The jump's frame, while it is read and after: a cache without room would not keep it.
         self._reading: tuple[int, Future[NDArray[Any]]] | None = None
         spec = self._pictures.spec
@@ -100,8 +106,11 @@ class ScrubbedMovie:
         reading, may_be_rough = self._reading, self._may_be_rough()
         if reading is not None and reading[0] == index:
             return self._frame_or_picture(index, reading[1], 0.0 if may_be_rough else None)
-        # Whoever drags does not look at one frame: there is the next before it can be read.
-        is_dragged = reading is not None and not reading[1].done()
+        before, self._asked_at = self._asked_at, monotonic()
+        patience_s = PATIENCE_OF_DRAGS_S if self._asked_at - before < DRAG_S else PATIENCE_S
+        if reading is not None and not reading[1].done():
+            # Nobody looks at one frame: there is the next before it can be read.
+            patience_s = 0.0
         if reading is not None:
             # One that has begun goes on to its end.
             reading[1].cancel()
@@ -112,7 +121,7 @@ class ScrubbedMovie:
             return frame
         future = self._executor.submit(self._array.__getitem__, index)
         self._reading = index, future
-        return self._frame_or_picture(index, future, 0.0 if is_dragged else PATIENCE_S)
+        return self._frame_or_picture(index, future, patience_s)
 
     @property
     def has_arrived(self) -> bool:
