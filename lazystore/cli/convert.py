@@ -70,6 +70,7 @@ def convert(
     if len(paths) < 2:
         raise UsageError(f"{paths[0]!r} alone is not enough; pass one or more inputs, then the output store")
     *inputs, output = paths
+    _check_is_no_recording(output)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers} is not 1 or more")
     if name is not None and len(inputs) > 1 and not concat:
@@ -193,6 +194,19 @@ def parse_span(text: str | None) -> tuple[float | None, float | None] | None:
     except ValueError:
         raise UsageError(f"--time {text!r} is not A:B in seconds, such as 10:20, 10: or :20") from None
     return low, high
+
+
+def _check_is_no_recording(output: str) -> None:
+    """Refuse a new store with a recording's name: usually the output was forgotten."""
+    from lazystore.sources.registry import list_formats
+
+    ending = Path(output).suffix.casefold()
+    endings = {end for row in list_formats() for end in row.extensions} - {"/", ".zarr", ""}
+    if ending in endings and not Path(output).exists():
+        raise UsageError(
+            f"the last path, {output!r}, is where the store goes, but it is named like a recording "
+            f"({ending}); give the store a name such as {Path(output).stem}.zarr"
+        )
 
 
 def _crop(text: str | None) -> tuple[int, int, int, int] | None:

@@ -119,6 +119,17 @@ def test_several_inputs_have_no_single_name(recordings: Path, tmp_path: Path) ->
     assert (alone.status, "alone is not enough" in alone.err) == (2, True)
 
 
+def test_a_forgotten_output_is_noticed(recordings: Path, tmp_path: Path) -> None:
+    """The last of several recordings is not taken for a new store, nor overwritten."""
+    done = run("convert-to-zarr", recordings / "fields.npy", tmp_path / "Later.MP4")
+    assert done.status == 2
+    assert "is named like a recording (.mp4); give the store a name such as Later.zarr" in done.err
+    before = (recordings / "drone.h5").read_bytes()
+    assert run("convert-to-zarr", recordings / "fields.npy", recordings / "drone.h5").status in (1, 2)
+    assert (recordings / "drone.h5").read_bytes() == before
+    assert not (tmp_path / "Later.MP4").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "start", "stop"),
     [
