@@ -59,7 +59,7 @@ REDUCE = Layout(
     "than the two, or twice numpy in RAM where that is more.",
     (
         Listing(
-            "Milliseconds",
+            "Milliseconds: ",
             ("case",),
             (
                 low("lazystore, first", "first_ms"),
