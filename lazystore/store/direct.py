@@ -26,6 +26,9 @@ from lazystore.store.read_buffers import shared_buffers
 from lazystore.store.shard_files import Payload
 
 MAX_COORDINATE_BYTES = 256 * 1024 * 1024
+# Chunks that no codec packed are read one by one to where they shall be; below this size copies out of one
+# read cost less.
+LEAST_PLAIN_BYTES = 32 * 1024
 # version, inner version, flags, type size, decoded bytes, block bytes, encoded bytes
 _BLOSC_HEADER = struct.Struct("<BBBBIII")
 
@@ -156,6 +159,8 @@ class DirectChunkReader:
     ) -> list[NDArray[Any]]:
         """As `read_chunks`, into memory of the caller's: see `lazystore.protocols.InPlaceReader`."""
         n_bytes = self._payloads.buffer_bytes
+        if self._is_plain and n_bytes and (len(memories) == 1 or self._chunk_nbytes >= LEAST_PLAIN_BYTES):
+            return [self._read_plain(*one) for one in zip(chunk_indices, memories, strict=True)]
         buffer = shared_buffers.take(n_bytes) if n_bytes else None
         try:
             if len(chunk_indices) == 1:
@@ -171,6 +176,16 @@ class DirectChunkReader:
 
     def close(self) -> None:
         self._payloads.close()
+
+    def _read_plain(self, chunk_index: ChunkIndex, memory: memoryview) -> NDArray[Any]:
+        """A chunk that no codec packed, read to where it shall be."""
+        chunk: NDArray[Any] = np.ndarray(self._spec.chunks, self._spec.dtype, memory)
+        flat = np.ndarray((self._chunk_nbytes,), np.uint8, memory)
+        if (n_bytes := self._payloads.read_plain(chunk_index, flat)) != self._chunk_nbytes:
+            raise self._wrong_size(chunk_index, n_bytes)
+        if self._must_swap:
+            chunk.byteswap(inplace=True)
+        return self._cut(chunk_index, chunk)
 
     def _decode(self, chunk_index: ChunkIndex, payload: Payload, *, shares_buffer: bool) -> NDArray[Any]:
         if self._is_plain:

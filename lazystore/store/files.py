@@ -78,16 +78,20 @@ class OpenFile:
         rest = _joined(lambda size, at: pread(self.handle, size, at), offset + len(data), length - len(data))
         return data + rest
 
-    def read_into(self, offset: int, buffer: NDArray[np.uint8]) -> int:
-        """Fill a buffer from `offset` on; how many bytes there were before the file's end."""
+    def read_into(self, offset: int, *buffers: NDArray[np.uint8]) -> int:
+        """Fill buffers, one after the other, from `offset` on; how many bytes there were before the end."""
         preadv = getattr(os, "preadv", None)
-        if preadv is None:
-            data = self.read_range(offset, buffer.size)
-            buffer[: len(data)] = np.frombuffer(data, np.uint8)
-            return len(data)
-        done = 0
-        while done < buffer.size and (count := preadv(self.handle, [buffer[done:]], offset + done)):
-            done += count
+        done = 0 if preadv is None else preadv(self.handle, buffers, offset)
+        start = 0
+        for buffer in buffers:
+            if done < start + buffer.size:
+                # Windows, or a read that a signal or a network share cut short.
+                data = self.read_range(offset + done, start + buffer.size - done)
+                buffer[done - start : done - start + len(data)] = np.frombuffer(data, np.uint8)
+                done += len(data)
+            start += buffer.size
+            if done < start:
+                break
         return done
 
     def read_tail(self, length: int) -> bytes:

@@ -111,6 +111,7 @@ class ChunkPayloads:
         import google_crc32c
 
         self._crc32c = google_crc32c.value
+        self._extend_crc32c = google_crc32c.extend
         self._location = location
         self._prefix = prefix
         self._spec = spec
@@ -227,12 +228,49 @@ class ChunkPayloads:
             raise self._altered(chunk_index)
         if self._spec.shards is None and self._checksums is not None:
             self._check_place(data, chunk_index)
+        self._count(1, len(data))
+        return data
+
+    def read_plain(self, chunk_index: ChunkIndex, memory: NDArray[np.uint8]) -> int:
+        """One chunk that no codec packed, straight into memory of its size, its checksum verified.
+
+        Only where `buffer_bytes` is not 0. Raises as `get`.
+
+        Returns
+        -------
+        int
+            The bytes that are stored; nothing was read where they are not as many as `memory` holds.
+        """
+        return self._with_file(*self._locate(chunk_index), chunk_index, self._read_plain, memory)
+
+    def _read_plain(
+        self,
+        file: ShardFile,
+        file_index: ChunkIndex,
+        number: int,
+        chunk_index: ChunkIndex,
+        memory: NDArray[np.uint8] | None,
+    ) -> int:
+        assert memory is not None
+        offset, length = self._extent(self._index(file, file_index), number, chunk_index)
+        if length - CRC32C_BYTES != memory.size:
+            return length - CRC32C_BYTES
+        checksum = np.empty(CRC32C_BYTES, np.uint8)
+        n_read = file.read_into(offset, memory, checksum)
+        if n_read != length:
+            raise self._cut_short(n_read, length, chunk_index)
+        if self._extend_crc32c(self._crc32c(memory), checksum) != CRC32C_RESIDUE:
+            raise self._altered(chunk_index)
+        self._count(1, length)
+        return memory.size
+
+    def _count(self, n_chunks: int, n_bytes: int) -> None:
+        """One more read, of so many chunks."""
         with self._count_lock:
             counts = self._counts
-            counts[0] += 1
-            counts[1] += len(data)
+            counts[0] += n_chunks
+            counts[1] += n_bytes
             counts[3] += 1
-        return data
 
     def _check_place(self, data: Payload, chunk_index: ChunkIndex) -> None:
         """Refuse sound bytes that belong to another chunk."""
@@ -308,10 +346,7 @@ class ChunkPayloads:
             if self._crc32c(piece) != CRC32C_RESIDUE:
                 raise self._altered(chunk_indices[want.place])
             pieces.append((want.place, piece))
-        with self._count_lock:
-            self._counts[0] += len(pieces)
-            self._counts[1] += len(data)
-            self._counts[3] += 1
+        self._count(len(pieces), len(data))
         return pieces
 
     def _with_file[T](

@@ -26,8 +26,8 @@ class ShardFile(Protocol):
     def read_range(self, offset: int, length: int) -> bytes:
         """Bytes [offset, offset + length); fewer where the file ends."""
 
-    def read_into(self, offset: int, buffer: NDArray[np.uint8]) -> int:
-        """Fill a buffer from `offset` on; how many bytes there were. Files of `LocalFiles` only."""
+    def read_into(self, offset: int, *buffers: NDArray[np.uint8]) -> int:
+        """Fill buffers, one after the other; how many bytes there were. Files of `LocalFiles` only."""
 
     def read_tail(self, length: int) -> bytes:
         """The last bytes."""
@@ -46,7 +46,7 @@ class RemoteFile:
     def read_range(self, offset: int, length: int) -> bytes:
         return self._location.read_range(self._key, offset, length)
 
-    def read_into(self, offset: int, buffer: NDArray[np.uint8]) -> int:
+    def read_into(self, offset: int, *buffers: NDArray[np.uint8]) -> int:
         raise NotImplementedError("what a location answers with is its own")
 
     def read_tail(self, length: int) -> bytes:

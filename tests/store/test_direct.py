@@ -12,6 +12,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +355,31 @@ def test_plain_bytes_of_another_size_are_refused(tmp_path: Path) -> None:
     reader.close()
     with pytest.raises(DamagedStoreError, match="53 bytes or more where 4 to 52"):
         reader.read_chunk((0, 0))
+    reader.close()
+
+
+def test_plain_bytes_go_to_where_they_shall_be_once_they_are_proven(tmp_path: Path) -> None:
+    """One read a chunk and no copy; altered, cut and resized ones are told as everywhere."""
+    spec = small_store(tmp_path, Codec("none", 0))
+    reader = open_small(tmp_path)
+    memory = memoryview(bytearray(96))
+    (chunk,) = reader.read_chunks_into([(2, 0)], [memory])
+    np.testing.assert_array_equal(chunk, small_values()[16:24])
+    assert bytes(memory[:48]) == chunk.tobytes()
+    assert (reader.counters.chunks, reader.counters.requests) == (1, 2)
+    reader.close()
+    larger = DirectChunkReader(LocalLocation(tmp_path), "item/data", replace(spec, dtype=np.dtype("i4")))
+    with pytest.raises(DamagedStoreError, match="48 bytes decoded where the array declares 96"):
+        larger.read_chunks_into([(2, 0)], [memory])
+    larger.close()
+    (shard,) = [
+        path for path in tmp_path.rglob("*") if path.is_file() and chunk.tobytes() in path.read_bytes()
+    ]
+    content = bytearray(shard.read_bytes())
+    content[content.index(chunk.tobytes())] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DamagedStoreError, match="do not match their checksum"):
+        reader.read_chunks_into([(2, 0)], [memory])
     reader.close()
 
 

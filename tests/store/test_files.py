@@ -75,6 +75,14 @@ def test_a_buffer_is_filled_as_far_as_the_file_goes(
     assert file.read_into(190, buffer) == 10
     assert bytes(buffer[:10]) == content(1)[190:]
     assert file.read_into(500, buffer) == 0
+    # Several, one after the other, as far as the file goes.
+    first, second = np.full(9, 255, np.uint8), np.full(4, 255, np.uint8)
+    assert file.read_into(100, first, second) == 13
+    assert bytes(first) + bytes(second) == content(1)[100:113]
+    assert file.read_into(190, first, second) == 10
+    assert bytes(first) + bytes(second[:1]) == content(1)[190:]
+    assert bytes(second[1:]) == content(1)[110:113]
+    assert file.read_into(195, first, second) == 5
     files.release(file)
     files.close()
 
