@@ -232,6 +232,9 @@ def measure(n_events: int, folder: Path, file_format: str) -> list[dict[str, Any
     write(source, n_events)
     done = in_child(CHILD, source, store_path)
     source.unlink()
+    for path in store_path.rglob("*"):
+        if path.is_file():
+            path.read_bytes()  # into the page cache, from which some systems take cold pages within seconds
     opens = []
     for _ in range(5):
         began = time.perf_counter()

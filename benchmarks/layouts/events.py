@@ -20,11 +20,11 @@ EVENTS = Layout(
 EVENTS_SCALE = Layout(
     "Event recordings of any length",
     "A real recording again and again, in Prophesee RAW and in HDF5 (evio's layout, gzip 1), each length "
-    "converted in a process of its own, which imports what it needs in that time; beside the whole rate the "
-    "seconds of the shortest file, 0.5 million events, and the rate of the events beyond it. Cold: nothing "
-    "of the window is decoded yet, in a stream that has answered before. Then one HDF5 file beside evlib, "
-    "which loads all events into memory, and six recordings opened one after the other, each to its first "
-    "picture.",
+    "converted in a process of its own, which imports what it needs in that time; beside the whole rate "
+    "the seconds of the shortest file, 0.5 million events, and the rate of the events beyond it. Cold: "
+    "nothing of the window is decoded yet, in a stream that has answered before; the files are in the "
+    "page cache. Then one HDF5 file beside evlib, which loads all events into memory, and six recordings "
+    "opened one after the other, each to its first picture.",
     (
         Listing(
             "",
