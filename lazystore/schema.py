@@ -10,11 +10,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lazystore.chunks import ceil_div
 from lazystore.errors import FormatVersionError, HostileStoreError, UsageError
 
 type JSON = None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]
@@ -179,6 +180,19 @@ class ArraySpec:
         """Decoded size of one inner chunk in bytes."""
         return math.prod(self.chunks) * self.dtype.itemsize
 
+    @property
+    def n_files(self) -> int:
+        """Files of an array that is cut along axis 0 only, as all are that a conversion streams."""
+        return ceil_div(self.shape[0], self.write_shape[0])
+
+    def file_index(self, number: int) -> tuple[int, ...]:
+        """Place of the `number`-th of these files.
+
+        >>> ArraySpec("data", ("time", "bin"), (9, 2), np.dtype("u1"), (3, 2)).file_index(2)
+        (2, 0)
+        """
+        return (number, *(0 for _ in self.shape[1:]))
+
     def key(self, file_index: Sequence[int]) -> str:
         """Key of one shard (or unsharded chunk) below the array's own key.
 
@@ -186,10 +200,6 @@ class ArraySpec:
         'c/2'
         """
         return self.separator.join(["c", *map(str, file_index)])
-
-    def with_attributes(self, attributes: Mapping[str, JSON]) -> ArraySpec:
-        """The same array with other attributes."""
-        return replace(self, attributes=dict(attributes))
 
     def to_metadata(self) -> dict[str, JSON]:
         """The array's ``zarr.json``."""

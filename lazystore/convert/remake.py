@@ -58,7 +58,7 @@ class Remaker:
     @property
     def n_tasks(self) -> int:
         """Shards of the first column."""
-        return -(-self.columns[0].shape[0] // self.records_per_task)
+        return self.columns[0].n_files
 
     def files(self, wanted: Set[str] | None, area: ProgressArea) -> Iterator[tuple[str, EncodedFile]]:
         """Files by their key below the item, in the manifest's order; one in memory at a time.
@@ -95,7 +95,7 @@ class Remaker:
                 spec.path: _checked(spec, block.columns[spec.path], stop - start) for spec in self.columns
             }
             for spec in asked:
-                yield _key(spec, task), self._encoded(spec, _index(spec, task), columns[spec.path])
+                yield _key(spec, task), self._encoded(spec, spec.file_index(task), columns[spec.path])
             if with_sums:
                 share = {**summary.share(start, columns, block.missing), **damage_shares([block])}
                 area.write_record(TaskRecord(task, (), share, block.missing))
@@ -105,7 +105,7 @@ class Remaker:
         for spec, pieces in [*plain, *sums]:
             stored = self._stored(spec)
             if stored is None or not (
-                wanted is None or any(_key(stored, n) in wanted for n in _files(stored))
+                wanted is None or any(_key(stored, n) in wanted for n in range(stored.n_files))
             ):
                 continue
             for file_index, rows in cut_in_files(stored, pieces()):
@@ -124,17 +124,8 @@ class Remaker:
         return stored if stored.shape == spec.shape else None
 
 
-def _files(spec: ArraySpec) -> range:
-    return range(-(-spec.shape[0] // spec.write_shape[0]))
-
-
-def _index(spec: ArraySpec, number: int) -> tuple[int, ...]:
-    """Files follow each other along axis 0 only."""
-    return (number, *(0 for _ in spec.shape[1:]))
-
-
 def _key(spec: ArraySpec, number: int) -> str:
-    return f"{spec.path}/{spec.key(_index(spec, number))}"
+    return f"{spec.path}/{spec.key(spec.file_index(number))}"
 
 
 def _checked(spec: ArraySpec, values: Any, n_records: int) -> NDArray[Any]:

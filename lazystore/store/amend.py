@@ -97,15 +97,16 @@ def amend(
     }
     all_documents.update({path: dict(document) for path, document in (documents or {}).items()})
     # Told before it is done: every key that may be new, so that a kill leaves nothing unknown.
-    planned = [f"{spec.path}/{spec.key((number,))}" for spec, _ in arrays for number in range(_n_files(spec))]
+    planned = [f"{spec.path}/{spec.key((number,))}" for spec, _ in arrays for number in range(spec.n_files)]
     folder = old_root.key.rpartition("/")[0]
     area.write_document(AMENDMENT, {"new": planned, "old": [], "folder": folder})
     for spec, pieces in arrays:
         all_documents[spec.path] = spec.to_metadata()
         found: list[int] = []
         for number, piece in enumerate(pieces):
-            encoded = encode_file(spec, (number, *(0 for _ in spec.shape[1:])), piece)
-            key = f"{spec.path}/{spec.key((number, *(0 for _ in spec.shape[1:])))}"
+            file_index = spec.file_index(number)
+            encoded = encode_file(spec, file_index, piece)
+            key = f"{spec.path}/{spec.key(file_index)}"
             location.write(f"{name}/{key}", encoded.parts)
             new_entries.append(Entry(key, encoded.size, encoded.crc32c, encoded.sha256))
             found.append(encoded.checksum)
@@ -144,12 +145,7 @@ def _flipped_keys(record: ItemRecord) -> Iterator[str]:
         except (UnfamiliarLayoutError, HostileStoreError):
             continue
         if spec.shards is None and spec.shape:
-            tail = (0,) * (len(spec.shape) - 1)
-            yield from (f"{path}/{spec.key((number, *tail))}" for number in range(_n_files(spec)))
-
-
-def _n_files(spec: ArraySpec) -> int:
-    return -(-spec.shape[0] // spec.write_shape[0])
+            yield from (f"{path}/{spec.key(spec.file_index(number))}" for number in range(spec.n_files))
 
 
 def settle(location: LocalLocation, name: str, area: ProgressArea) -> None:

@@ -149,7 +149,6 @@ def cut_in_files(
         If the pieces do not have as many rows as the array.
     """
     rows = spec.write_shape[0] if spec.shape else 1
-    tail = (0,) * (len(spec.shape) - 1)
     pending: list[NDArray[Any]] = []
     n_pending, number, n_rows = 0, 0, 0
     for piece in pieces:
@@ -160,14 +159,14 @@ def cut_in_files(
         n_rows += len(piece)
         while n_pending >= rows:
             joined = np.concatenate(pending) if len(pending) > 1 else pending[0]
-            yield (number, *tail), joined[:rows]
+            yield spec.file_index(number), joined[:rows]
             number += 1
             pending = [joined[rows:]] if len(joined) > rows else []
             n_pending = len(joined) - rows
     if n_rows != spec.shape[0]:
         raise DamagedStoreError(f"{spec.path}: {n_rows} rows were given for an array of {spec.shape[0]}")
     if n_pending:
-        yield (number, *tail), np.concatenate(pending) if len(pending) > 1 else pending[0]
+        yield spec.file_index(number), np.concatenate(pending) if len(pending) > 1 else pending[0]
 
 
 def _file(parts: Sequence[bytes]) -> EncodedFile:

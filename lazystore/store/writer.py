@@ -287,8 +287,7 @@ class ItemWriter:
         """
         entries = []
         for spec in self.plan.columns:
-            file_index = (task, *(0 for _ in spec.shape[1:]))
-            entries.append(self._write_file(spec, file_index, columns[spec.path]))
+            entries.append(self._write_file(spec, spec.file_index(task), columns[spec.path]))
         self._area.write_record(TaskRecord(task, tuple(entries), shares, tuple(missing), tuple(reasons)))
         self._finished.add(task)
         return sum(entry.size for entry in entries)
