@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 MAX_SENSOR_PIXELS = 1 << 16
 
 type Item = LazyArray | EventStream
-type ReaderWrapper = Callable[[ChunkReader], ChunkReader]
 
 # The array that an item is known for; other arrays of it are reached as "item/path".
 PRIMARY = {"tracks": "position", "events": "t", "spikes": "spike_time", "intervals": "start"}

@@ -64,11 +64,6 @@ class Orientation:
             image = image.swapaxes(0, 1)
         return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether nothing is turned."""
-        return not (self.transpose or self.flip_y or self.flip_x)
-
 
 def orientation_of(matrix: bytes) -> Orientation | None:
     """What a display matrix (nine int32, row by row) asks for; None if not a right angle.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import lazystore as ls
 from lazystore.convert.trial import choose_shuffle, codec_of_preset
@@ -35,7 +36,6 @@ def test_columns_of_events_have_codecs_of_their_own(
     preset: str, chunk: int, names: dict[str, str], tmp_path: Path
 ) -> None:
     """And every one of them gives the values back, in plain zarr too."""
-    zarr = pytest.importorskip("zarr")
     rng = np.random.default_rng(1)
     n = 100_000
     columns = {

@@ -43,7 +43,7 @@ def mount(disk: Path, n_pages: int, *, again: bool = False) -> None:
 
 def without_warning(path: Any) -> Any:
     """Free space as somebody sees it before another process takes it."""
-    return shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)  # type: ignore[attr-defined]
+    return shutil._ntuple_diskusage(1 << 40, 0, 1 << 40)  # type: ignore[attr-defined]  # what disk_usage gives; it has no other name
 
 
 def main(folder: Path, shares: list[int]) -> dict[str, Any]:

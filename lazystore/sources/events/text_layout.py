@@ -175,9 +175,7 @@ def _take_sample(head: bytes, size: int) -> _Sample:
             sample.names = _names_of(line) or sample.names
             sample.has_names = sample.has_names or not _is_comment(line)
             continue
-        elif (
-            sample.sensor is None and len(numbers) == 2 and all(value in range(1, 65537) for value in numbers)
-        ):
+        elif sample.sensor is None and _is_size(numbers):
             sample.sensor = (int(numbers[0]), int(numbers[1]))
             sample.header.append(line.strip())
             continue
