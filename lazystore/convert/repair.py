@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
@@ -20,7 +20,7 @@ from lazystore.errors import DamagedStoreError, LazystoreError, NoSpaceError, St
 from lazystore.schema import JSON, canonical_json
 from lazystore.store.amend import settle
 from lazystore.store.index import ItemRecord
-from lazystore.store.location import LocalLocation, write_error
+from lazystore.store.location import LocalLocation, parts_of, write_error
 from lazystore.store.lock import file_lock
 from lazystore.store.manifest import ENTRIES_A_PAGE, Entry, read_entries, read_root
 from lazystore.store.mend import mended_metadata
@@ -29,7 +29,6 @@ from lazystore.store.progress import ProgressArea
 from lazystore.store.verify import STATUS_DAMAGED, STATUS_NO_MANIFEST, STATUS_OK, VerifyReport, verify
 
 QUARANTINE_SUFFIX = ".quarantine"
-COPY_BYTES = 8 * 1024 * 1024
 # A file of ours is far smaller; what somebody put in its place may be a hole of a terabyte.
 MAX_COPIED_BYTES = 4 << 30
 
@@ -157,8 +156,9 @@ class _Repair:
             if self._yes:
                 self._hold(stack, mended.items)
             with self._root_lock() if self._yes else contextlib.nullcontext():
-                # Again: somebody may have written until the locks were held.
-                mended = mended_metadata(self._location)
+                if self._yes:
+                    # Again: somebody may have written until the locks were held.
+                    mended = mended_metadata(self._location)
                 for patch in mended.patches:
                     self._replace(patch.key, [patch.content], METADATA)
             if not mended.items and not mended.lost:
@@ -221,7 +221,7 @@ class _Repair:
             if self._location.size(key) > MAX_COPIED_BYTES:
                 self._move(key, kept)
             else:
-                self._quarantine.write(kept, _parts(self._location, key))
+                self._quarantine.write(kept, parts_of(self._location, key, self._location.size(key)))
         except NoSpaceError:
             raise
         except StoreError:
@@ -352,17 +352,11 @@ class _Repair:
         return _sha256(self._location, key) == sha256
 
 
-def _parts(location: LocalLocation, key: str) -> Iterator[bytes]:
-    size = location.size(key)
-    for offset in range(0, size, COPY_BYTES):
-        yield location.read_range(key, offset, min(COPY_BYTES, size - offset))
-
-
 def _sha256(location: LocalLocation, key: str) -> str | None:
     """Of a file that can be read."""
     digest = hashlib.sha256()
     try:
-        for part in _parts(location, key):
+        for part in parts_of(location, key, location.size(key)):
             digest.update(part)
     except (OSError, LazystoreError):
         return None

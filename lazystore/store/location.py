@@ -19,6 +19,8 @@ from typing import Protocol, runtime_checkable
 from lazystore.errors import DamagedStoreError, HostileStoreError, NoSpaceError, StoreError
 
 PARTIAL_SUFFIX = ".partial"
+# A file that is read from end to end is in memory in parts of this size.
+PART_BYTES = 8 * 1024 * 1024
 _PARTIAL = re.compile(r"\.[^/]+\.\d+-\d+\.partial")
 _RENAME_RETRIES_S = (0.001, 0.005, 0.02, 0.05, 0.2, 0.5)
 # Windows: access denied and sharing violation, both of which pass when a virus scanner lets go.
@@ -55,6 +57,12 @@ class Location(Protocol):
 
     def list(self, prefix: str = "") -> Iterator[str]:
         """Every key that begins with `prefix` (a folder's key with its slash, or nothing)."""
+
+
+def parts_of(location: Location, key: str, size: int) -> Iterator[bytes]:
+    """The bytes of a key in order, of which there are `size`, a bounded number at a time."""
+    for offset in range(0, size, PART_BYTES):
+        yield location.read_range(key, offset, min(PART_BYTES, size - offset))
 
 
 def is_partial(key: str) -> bool:

@@ -35,11 +35,10 @@ from lazystore.store.index import (
     read_document,
     root_document,
 )
-from lazystore.store.location import Location, is_partial
+from lazystore.store.location import Location, is_partial, parts_of
 from lazystore.store.manifest import Entry, read_entries, read_root
 
 LEVELS = ("quick", "sample", "full")
-READ_BYTES = 8 * 1024 * 1024
 
 STATUS_OK, STATUS_DAMAGED, STATUS_INCOMPLETE, STATUS_NO_MANIFEST = 0, 3, 4, 5
 
@@ -287,8 +286,8 @@ class _Check:
 
     def _sha256(self, key: str, size: int) -> str:
         digest = hashlib.sha256()
-        for offset in range(0, size, READ_BYTES):
-            digest.update(self._location.read_range(key, offset, min(READ_BYTES, size - offset)))
+        for part in parts_of(self._location, key, size):
+            digest.update(part)
         self._bytes += size
         if self._progress is not None:
             self._progress(self._bytes)
