@@ -177,6 +177,14 @@ class Source(Protocol):
         """Release files. Idempotent; the next read opens them again."""
 
 
+@runtime_checkable
+class SplitSource(Source, Protocol):
+    """A source that leaves a part of its work on a block to other threads; see `sources.begin`."""
+
+    def begin_read(self, start: int, stop: int) -> Callable[[], Block]:
+        """As `read`; the block is what the call gives that is returned, on any thread, once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recognition:
     """A format's claim on a file: `certain` when its content proves it, else by name only.

@@ -48,7 +48,10 @@ _DESCRIPTIONS = {
 
 
 class OverviewShare:
-    """One task's part of the overviews; frames are added in order, a few at a time."""
+    """One task's part of the overviews; frames are added a few at a time, about in order.
+
+    Any order of integers gives the same; of floats it has to be the frames' own.
+    """
 
     def __init__(self, levels: Levels, data: ArraySpec, task_frames: int) -> None:
         self._levels = levels
@@ -94,7 +97,9 @@ class OverviewShare:
         if self._open is not None:
             assert self._levels.preview is not None
             number, sums = self._open
-            self._rows[self._levels.preview.n][number] = sums.row()
+            rows, row = self._rows[self._levels.preview.n], sums.row()
+            # Frames of two bins may come in turns.
+            rows[number] = joined(rows[number], row) if number in rows else row
             self._open = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:

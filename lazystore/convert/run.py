@@ -117,7 +117,9 @@ def run(
     with ItemWriter(location, plan.item, resume=resume, overwrite=overwrite) as writer:
         if writer.already is not None:
             return RunResult(writer.already, True, 0, plan.item.n_tasks, ())
-        summary = summary_for(plan.info, plan.item.columns, plan.item.n_tasks, source, plan.levels)
+        summary = summary_for(
+            plan.info, plan.item.columns, plan.item.n_tasks, source, plan.levels, plan.workers
+        )
         resumed = len(writer.finished)
         _run_tasks(plan, source, writer, summary, progress)
         if before_commit is not None:

@@ -83,9 +83,14 @@ class _Events:
 
 
 def summary_for(
-    info: SourceInfo, columns: Sequence[ArraySpec], n_tasks: int, source: Source, levels: Levels
+    info: SourceInfo,
+    columns: Sequence[ArraySpec],
+    n_tasks: int,
+    source: Source,
+    levels: Levels,
+    workers: int = 1,
 ) -> Summary:
-    """The summary of an item; `levels` are the overviews of a movie.
+    """The summary of an item; `levels` are the overviews of a movie, `workers` the threads that help.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def summary_for(
         width, height = (int(str(size)) for size in sensor)
         return _Events(EventSummary((width, height), columns[0].chunks[0]))
     if isinstance(source, PacketSource):
-        return EncodedSummary(source.shown, columns[0], n_tasks, levels)
+        return EncodedSummary(source.shown, columns[0], n_tasks, levels, workers)
     if info.kind in ("field", "video", "stack") and has_statistics(columns[0].dtype):
         return _Frames(columns[0], n_tasks, levels)
     return NoSummary()

@@ -24,7 +24,7 @@ from lazystore.schema import (
     group_metadata,
     sha256_of_json,
 )
-from lazystore.store.location import Location
+from lazystore.store.location import Location, Writable
 from lazystore.store.manifest import attributes_sha256, read_root
 
 METADATA = "zarr.json"
@@ -302,9 +302,9 @@ def read_index(location: Location) -> StoreIndex | None:
     return None if document is None else parse_root(location, document)
 
 
-def write_json(location: Location, key: str, document: Mapping[str, JSON]) -> None:
-    """Write a document durably, in its canonical spelling."""
-    location.write(key, [canonical_json(document)])
+def write_json(target: Writable, key: str, document: Mapping[str, JSON]) -> None:
+    """Write a document in its canonical spelling."""
+    target.write(key, [canonical_json(document)])
 
 
 def update_root(location: Location, *, add: list[str], remove: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from lazystore.errors import DamagedStoreError
 from lazystore.schema import JSON, MAX_METADATA_BYTES, canonical_json, sha256_of_json
-from lazystore.store.location import Location
+from lazystore.store.location import Location, Writable
 
 ENTRIES_A_PAGE = 16_384
 
@@ -53,14 +53,14 @@ def attributes_sha256(attributes: Mapping[str, JSON]) -> str:
 
 
 def write_manifest(
-    location: Location,
+    target: Writable,
     item: str,
     folder: str,
     entries: Iterable[Entry],
     documents: Mapping[str, JSON],
     attributes: Mapping[str, JSON],
 ) -> ManifestRoot:
-    """Write pages and root; durable when this returns.
+    """Write pages and root.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ def write_manifest(
         content = canonical_json([[e.key, e.size, e.crc32c, e.sha256] for e in batch])
         digest = hashlib.sha256(content).hexdigest()
         key = f"{folder}/page-{number:05d}-{digest[:12]}.json"
-        location.write(f"{item}/{key}", [content])
+        target.write(f"{item}/{key}", [content])
         pages.append(Entry(key, len(content), 0, digest))
         n_entries += len(batch)
         n_bytes += sum(entry.size for entry in batch)
     return write_root(
-        location,
+        target,
         item,
         folder,
         tuple(pages),
@@ -95,7 +95,7 @@ def write_manifest(
 
 
 def write_root(
-    location: Location,
+    target: Writable,
     item: str,
     folder: str,
     pages: tuple[Entry, ...],
@@ -117,7 +117,7 @@ def write_root(
     )
     digest = hashlib.sha256(content).hexdigest()
     key = f"{folder}/root-{digest[:12]}.json"
-    location.write(f"{item}/{key}", [content])
+    target.write(f"{item}/{key}", [content])
     return ManifestRoot(key, digest, pages, documents, attributes_hash, n_entries, n_bytes)
 
 

@@ -28,7 +28,7 @@ from lazystore.store.index import (
     update_root,
     write_json,
 )
-from lazystore.store.location import LocalLocation, is_partial
+from lazystore.store.location import LocalLocation, Writable, WriteBatch, is_partial
 from lazystore.store.lock import file_lock
 from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
 from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, unfinished_items
@@ -287,15 +287,17 @@ class ItemWriter:
         """
         entries = []
         for spec in self.plan.columns:
-            entries.append(self._write_file(spec, spec.file_index(task), columns[spec.path]))
+            entries.append(self._write_file(self.location, spec, spec.file_index(task), columns[spec.path]))
         self._area.write_record(TaskRecord(task, tuple(entries), shares, tuple(missing), tuple(reasons)))
         self._finished.add(task)
         return sum(entry.size for entry in entries)
 
-    def _write_file(self, spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any]) -> Entry:
+    def _write_file(
+        self, target: Writable, spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any]
+    ) -> Entry:
         encoded = encode_file(spec, file_index, block, generation=self.plan.generation)
         key = f"{spec.path}/{spec.key(file_index)}"
-        self.location.write(f"{self.plan.name}/{key}", encoded.parts)
+        target.write(f"{self.plan.name}/{key}", encoded.parts)
         if spec.shards is None:
             self._checksums.setdefault(spec.path, {})[tuple(file_index)] = encoded.checksum
         return Entry(key, encoded.size, encoded.crc32c, encoded.sha256)
@@ -330,14 +332,29 @@ class ItemWriter:
         plan = self.plan
         if len(self._finished) != plan.n_tasks:
             raise StoreError(f"{plan.n_tasks - len(self._finished)} of {plan.n_tasks} tasks are not finished")
+        for key in list(self.location.list(f"{plan.name}/")):
+            if is_partial(key):
+                self.location.delete(key)
+        with WriteBatch(self.location) as batch:
+            record = self._write_rest(batch, side, attributes)
+        write_json(self.location, f"{plan.name}/{METADATA}", record.to_document())
+        self._finish_commit()
+        return record
+
+    def _write_rest(
+        self,
+        batch: WriteBatch,
+        side: Iterable[tuple[ArraySpec, Callable[[], Iterable[NDArray[Any]]]]],
+        attributes: Mapping[str, JSON],
+    ) -> ItemRecord:
+        """All that must be durable before the item's own metadata, which is returned."""
+        plan = self.plan
         specs = list(plan.columns)
         entries: list[Entry] = [entry for record in self.records() for entry in record.entries]
         for spec, pieces in side:
             specs.append(spec)
-            entries += self._write_side(spec, pieces())
-        for key in list(self.location.list(f"{plan.name}/")):
-            if is_partial(key):
-                self.location.delete(key)
+            for file_index, block in cut_in_files(spec, pieces()):
+                entries.append(self._write_file(batch, spec, file_index, block))
         documents: dict[str, JSON] = {}
         for spec in specs:
             for depth in range(1, spec.path.count("/") + 1):
@@ -347,15 +364,12 @@ class ItemWriter:
         checksums = {path: [found[i] for i in sorted(found)] for path, found in self._checksums.items()}
         attributes = {**attributes, "checksums": checksums}
         folder = f"{specs[0].path}/{MANIFEST_FOLDER}"
-        root = write_manifest(self.location, plan.name, folder, entries, documents, attributes)
+        root = write_manifest(batch, plan.name, folder, entries, documents, attributes)
         for path in sorted(documents):
             document = documents[path]
             assert isinstance(document, dict)
-            write_json(self.location, f"{plan.name}/{path}/{METADATA}", document)
-        record = ItemRecord(plan.name, {**attributes, "manifest": root.reference()}, documents)  # type: ignore[arg-type]  # JSON documents are mappings here
-        write_json(self.location, f"{plan.name}/{METADATA}", record.to_document())
-        self._finish_commit()
-        return record
+            write_json(batch, f"{plan.name}/{path}/{METADATA}", document)
+        return ItemRecord(plan.name, {**attributes, "manifest": root.reference()}, documents)  # type: ignore[arg-type]  # JSON documents are mappings here
 
     def _finish_commit(self) -> None:
         """What follows the commit point: the root's copy, and forgetting the plan."""
@@ -372,11 +386,6 @@ class ItemWriter:
             for name in unfinished_items(self.location.root)
             if name not in known and read_document(self.location, f"{name}/{METADATA}") is not None
         ]
-
-    def _write_side(self, spec: ArraySpec, pieces: Iterable[NDArray[Any]]) -> Iterator[Entry]:
-        """Cut pieces of any length into the array's chunks and write each."""
-        for file_index, block in cut_in_files(spec, pieces):
-            yield self._write_file(spec, file_index, block)
 
 
 def check_output(location: LocalLocation) -> None:
