@@ -312,6 +312,12 @@ def _levels(kind: str, movie: Column, stored_bytes: int, task_frames: int, setti
 
 
 def _column_spec(column: Column, chunk: tuple[int, ...], shard_records: int, codec: Codec) -> ArraySpec:
+    if len(column.dims) != len(column.shape):
+        # Written down, it would be a store that no reader opens.
+        raise SourceError(
+            f"column {column.name!r} has shape {column.shape}, but dimensions {column.dims}; "
+            "expected a name for each: its source is at fault"
+        )
     tail = tuple(max(1, size) for size in column.shape[1:])
     inner = chunk if len(chunk) == len(column.shape) and len(chunk) > 1 else (chunk[0], *tail)
     shard_tail = tuple(ceil_div(size, part) * part for size, part in zip(tail, inner[1:], strict=True))

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -311,8 +312,6 @@ def test_a_stream_that_is_not_the_main_one_is_an_item_of_its_own(
 
         @property
         def info(self) -> Any:
-            from dataclasses import replace
-
             return replace(self._source.info, suffix="imu")
 
     def two(*arguments: Any, **options: Any) -> Any:
@@ -321,6 +320,26 @@ def test_a_stream_that_is_not_the_main_one_is_an_item_of_its_own(
     monkeypatch.setattr(api, "open_sources", two)
     report = ls.convert(field, store_path)
     assert [item.name for item in report.items] == ["field", "field_imu"]
+
+
+def test_a_column_without_a_name_for_every_dimension_is_refused(
+    field: Path, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a faulty source would make is a store that no reader opens."""
+    real = api.open_sources
+
+    class Nameless:
+        def __init__(self, source: Any) -> None:
+            info = source.info
+            self.info = replace(info, columns=(replace(info.columns[0], dims=("time", "y")),))
+            self.read, self.close = source.read, source.close
+
+    monkeypatch.setattr(api, "open_sources", lambda *asked, **options: [Nameless(real(*asked, **options)[0])])
+    with pytest.raises(
+        SourceError, match=r"column 'data' has shape \(20, 6, 8\), but dimensions \('time', 'y'\)"
+    ):
+        ls.convert(field, store_path)
+    assert not store_path.exists()
 
 
 def test_a_value_that_no_sample_met_is_an_error_and_never_wraps(tmp_path: Path, store_path: Path) -> None:

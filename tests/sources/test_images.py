@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,58 @@ def test_a_palette_and_a_single_image(tmp_path: Path) -> None:
     image.fromarray(RNG.integers(0, 5, (6, 7)).astype("u1")).convert("RGB").convert("P").save(path)
     assert recognise(path) == ("images", "stack")
     check_reads(open_sources(path)[0], iio.imread(path)[np.newaxis])
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_stay_16_bits(
+    tmp_path: Path, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow, and imageio with it, reads them as 8 bits without a word."""
+    cv2 = pytest.importorskip("cv2")
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    array = RNG.integers(0, 65536, (4, 8, 9, channels)).astype("u2")
+    for number, image in enumerate(array):
+        order = [2, 1, 0, 3][:channels]  # as OpenCV wants them
+        assert cv2.imwrite(str(folder / f"{number}.png"), np.ascontiguousarray(image[..., order]))
+    check_reads(open_sources(folder)[0], array)
+
+    odd = RNG.integers(0, 255, (8, 9, channels)).astype("u1")
+    iio.imwrite(folder / "9.png", odd)
+    with pytest.raises(SourceError, match=r"'9\.png' of 'frames' does not fit: it is 8 x 9 RGBA?, but"):
+        open_sources(folder)
+
+    (folder / "9.png").unlink()
+    content = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(content[: len(content) // 2])
+    source = open_sources(folder)[0]
+    block = source.read(0, 4)
+    source.close()
+    assert block.reasons == {
+        2: "2.png: ValueError: its PNG data is damaged: Invalid data found when processing input"
+    }
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(
+        MissingExtraError, match=r"colours of 16 bits, which need PyAV; pip install \"lazystore\[video"
+    ):
+        open_sources(folder)
+
+
+def test_an_animation_is_a_video_and_no_image(tmp_path: Path) -> None:
+    """A PNG may hold many pictures; of those in a folder none is taken for all."""
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("av")
+    array = RNG.integers(0, 250, (5, 8, 9, 3)).astype("u1")
+    first, *others = (image.fromarray(picture) for picture in array)
+    path = tmp_path / "frames" / "a.png"
+    path.parent.mkdir()
+    first.save(path, save_all=True, append_images=others, duration=40)
+    assert recognise(path) == ("video", "video")
+    source = open_sources(path)[0]
+    np.testing.assert_array_equal(source.read(0, source.info.length).columns["data"], array)
+    source.close()
+    with pytest.raises(SourceError, match="holds an animation of 5 pictures, not one image"):
+        open_sources(path.parent)
 
 
 def test_other_files_and_hidden_ones_are_left_out(tmp_path: Path) -> None:

@@ -85,6 +85,21 @@ def test_pages_written_one_by_one(tmp_path: Path) -> None:
     check_reads(source, array)
 
 
+@pytest.mark.parametrize("shape", [(9, 5, 6), (9, 5, 6, 3)])
+def test_a_writer_called_once_a_frame_makes_a_movie(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    """tifffile marks such images as a series each, of which it reads the first: none may get lost."""
+    path = tmp_path / "a.tif"
+    array = frames(*shape, dtype="u1")
+    with tifffile.TiffWriter(path) as writer:
+        for number, page in enumerate(array):
+            writer.write(page, metadata={"exposure": number})
+    source = open_one(path)
+    assert source.info.columns[0].dims == ("time", "y", "x", "channel")[: len(shape)]
+    assert source.info.problems == ()
+    check_reads(source, array)
+    check_reads(open_one(path, series=4), array[4:5])
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "dims", "stored"),
     [
@@ -173,6 +188,13 @@ def test_other_series_are_named_and_can_be_chosen(tmp_path: Path) -> None:
         writer.write(second, photometric="minisblack")
     source = open_one(path)
     assert source.info.attributes["other_series"] == ["QYX (5, 4, 4) uint16"]
+    assert source.info.problems == (
+        "of its 2 series only the first is read, QYX (3, 8, 8); the next is QYX (5, 4, 4) uint16: "
+        "choose one with the option series=1",
+    )
+    chosen = open_one(path, series=0)
+    assert chosen.info.problems == ()
+    chosen.close()
     check_reads(source, first)
     check_reads(open_one(path, series=1), second)
     with pytest.raises(SourceError, match=r"has no series 2; it has: 0: QYX \(3, 8, 8\), 1: QYX"):
@@ -205,11 +227,12 @@ def test_ome_files_bring_their_siblings(tmp_path: Path) -> None:
     check_reads(source, array)
 
 
-def test_a_cut_file_gives_what_it_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{"imagej": True}, {"photometric": "minisblack"}])
+def test_a_cut_file_gives_what_it_has(tmp_path: Path, how: dict[str, Any]) -> None:
     """Frames beyond the end of an uncompressed stack are missing, counted and named, not made up."""
     path = tmp_path / "a.tif"
     array = frames(10, 16, 16)
-    tifffile.imwrite(path, array, imagej=True)
+    tifffile.imwrite(path, array, **how)
     with tifffile.TiffFile(path) as tiff:
         begin = tiff.pages[0].dataoffsets[0]
     path.write_bytes(path.read_bytes()[: begin + 16 * 16 * 2 * 7 + 100])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.errors import SourceError
+from lazystore.errors import MissingExtraError, SourceError
 from lazystore.protocols import Block, Column, Recognition, Source, SourceInfo
 from lazystore.schema import JSON
 from lazystore.sources.concat import ConcatSource
@@ -27,7 +27,11 @@ from lazystore.sources.stacks.tiff import TiffSource, count_pages
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp")
 TIFF_ENDINGS = (".tif", ".tiff")
-_MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MAGICS = (_PNG_MAGIC, b"\xff\xd8\xff")
+# Where a PNG's header says how many bits a value has, and which values: RGB, gray and alpha, RGBA.
+_PNG_DEPTH, _PNG_COLOUR = 24, 25
+_PNG_COLOURED = (2, 4, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,8 @@ def _read_image(path: Path) -> NDArray[Any]:
                 raise ValueError(f"holds {len(tiff.pages)} pages of axes {page.axes}, not one image")
             image = np.asarray(page.asarray())
             return np.moveaxis(image, 0, -1) if page.axes == "SYX" else image
+    if _is_deep_png(path):
+        return _read_deep_png(path)
     import imageio.v3
 
     # Pillow by name: without it imageio may hand a damaged file to the next plugin and hide why.
@@ -246,7 +252,38 @@ def _read_header(path: Path) -> _Header:
     from PIL import Image
 
     with Image.open(path) as image:
-        return _Header(image.height, image.width, image.mode)
+        n_pictures = getattr(image, "n_frames", 1)
+        if image.format == "PNG" and n_pictures > 1:
+            raise ValueError(f"holds an animation of {n_pictures} pictures, not one image")
+        pixel = f"{image.mode};16" if _is_deep_png(path) else image.mode
+        return _Header(image.height, image.width, pixel)
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Whether a file is a PNG of 16-bit colours, which Pillow would read as 8-bit ones."""
+    with path.open("rb") as file:
+        head = file.read(_PNG_COLOUR + 1)
+    is_png = head.startswith(_PNG_MAGIC) and len(head) > _PNG_COLOUR
+    return is_png and head[_PNG_DEPTH] == 16 and head[_PNG_COLOUR] in _PNG_COLOURED
+
+
+def _read_deep_png(path: Path) -> NDArray[Any]:
+    """A PNG of 16-bit colours, by FFmpeg's decoder."""
+    try:
+        import av
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f'{path.name!r} has colours of 16 bits, which need PyAV; pip install "lazystore[video]"'
+        ) from error
+    decoder = av.CodecContext.create("png", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    try:
+        (frame,) = decoder.decode(av.Packet(path.read_bytes()))
+    except av.FFmpegError as error:
+        raise ValueError(f"its PNG data is damaged: {error.strerror}") from error
+    if frame.is_corrupt:
+        raise ValueError("its PNG data is damaged")
+    return frame.to_ndarray().astype("u2", copy=False)
 
 
 class ImagesFormat:
@@ -264,6 +301,8 @@ class ImagesFormat:
     def recognise(self, path: Path, head: bytes) -> Recognition | None:
         """Certain for images by their magic bytes, likely for a folder that holds some."""
         if not path.is_dir():
+            if head.startswith(_PNG_MAGIC) and b"acTL" in head:
+                return None  # an animation: a video
             is_bitmap = head.startswith(b"BM") and path.suffix.lower() == ".bmp"
             return Recognition(True) if head.startswith(_MAGICS) or is_bitmap else None
         has_images = any(

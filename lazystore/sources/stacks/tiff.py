@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import struct
@@ -122,19 +123,27 @@ class TiffSource:
 
     def _prepare(self, options: Mapping[str, Any]) -> None:
         path = self._path
-        series = self._choose(options.get("series"))
+        wanted = options.get("series")
+        movie = _movie_of_single_images(self._tiff) if wanted is None and len(self._tiff.pages) > 1 else None
+        series = movie or self._choose(wanted)
         dtype = np.dtype(series.dtype)
         axes, shape = str(series.axes), tuple(int(size) for size in series.shape)
         self._pages = series.pages
         self._n_pages = len(series.pages)
         self._transform = series.transform
         # Uncompressed pages one after another, as ImageJ and most cameras write them: plain reads.
-        self._offset = None if series.is_multifile or series.transform is not None else series.dataoffset
-        promised = _promised_frames(self._tiff) if len(shape) == 2 and self._offset is not None else 1
-        if promised > 1:
-            # ImageJ writes the tags of later pages behind all frames: a file that was cut has lost
-            # those tags, not the frames in front of the cut.
-            axes, shape, self._n_pages = f"T{axes}", (promised, *shape), promised
+        is_run = not (series.is_multifile or movie or series.transform is not None)
+        self._offset = series.dataoffset if is_run else None
+        others = (
+            [] if movie else [f"{s.axes} {s.shape} {s.dtype}" for s in self._tiff.series if s is not series]
+        )
+        if self._n_pages == 1 and self._offset is not None:
+            # ImageJ and tifffile write the tags of later pages behind all frames: a file that was cut
+            # has lost those tags, not the frames in front of the cut.
+            promised = _promised_frames(self._tiff) if len(shape) == 2 else 1
+            if promised > 1:
+                axes, shape = f"T{axes}", (promised, *shape)
+            self._n_pages = math.prod(shape) // math.prod(series.keyframe.shape)
         check_storable(shape, dtype, path.name)
         self._layout = _Layout(axes, shape, self._n_pages, path.name)
         self._page_bytes = math.prod(self._layout.page_shape) * dtype.itemsize
@@ -148,10 +157,17 @@ class TiffSource:
                     f"the file is cut: it holds {whole} of {self._n_pages} pages, the others are missing"
                 )
         column = Column("data", self._layout.dims, self._layout.shape, dtype.newbyteorder("="))
-        others = [f"{s.axes} {s.shape} {s.dtype}" for s in self._tiff.series if s is not series]
-        attributes: dict[str, JSON] = {"axes": axes, "series": self._tiff.series.index(series)}
+        attributes: dict[str, JSON] = {
+            "axes": axes,
+            "series": 0 if movie else self._tiff.series.index(series),
+        }
         if others:
             attributes["other_series"] = others[:16]
+            if wanted is None:
+                self._remarks.append(
+                    f"of its {1 + len(others)} series only the first is read, {axes} {shape}; the next is "
+                    f"{others[0]}: choose one with the option series=1"
+                )
         self._info = SourceInfo(
             kind="stack",
             format="tiff",
@@ -280,6 +296,32 @@ def _listening(remarks: list[str]) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
+
+
+def _movie_of_single_images(tiff: Any) -> Any:
+    """All images of a file as one series where ``TiffWriter.write(frame)`` wrote them one by one.
+
+    tifffile's writer marks each of these as a series of its own, and its reader takes hours to list
+    a hundred thousand. None if that is not what the file holds.
+    """
+    import tifffile
+
+    first = tiff.pages.first
+    for number in range(len(tiff.pages)):
+        page = tiff.pages[number] if number else first
+        is_alone = _described_shape(page) == page.shape
+        if not is_alone or (page.shape, page.dtype) != (first.shape, first.dtype):
+            return None
+    shape = (len(tiff.pages), *first.shape)
+    return tifffile.TiffPageSeries(tiff.pages, shape, first.dtype, f"I{first.axes}", parent=tiff)
+
+
+def _described_shape(page: Any) -> tuple[int, ...] | None:
+    """Shape of the array that begins at a page, as tifffile's writer noted it; None without a note."""
+    try:
+        return tuple(json.loads(page.shaped_description or "{}")["shape"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _promised_frames(tiff: Any) -> int:

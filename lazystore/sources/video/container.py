@@ -59,6 +59,8 @@ def container_of(head: bytes) -> str | None:
             return name
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
         return "AVI"
+    if head.startswith(b"\x89PNG") and b"acTL" in head:
+        return "animated PNG"
     if head[4:8] in _MOV_BOXES and head[8:12] not in _IMAGE_BRANDS:
         return "MP4 or QuickTime"
     for packet_bytes, start in ((_TS_PACKET, 0), (_TS_PACKET + 4, 4)):
