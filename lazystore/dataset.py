@@ -270,7 +270,7 @@ class Store(Mapping[str, Any]):
         reader = self.cached_reader(record, path)
         primary = path == _primary_path(record)
         specs = self.specs(record.name)
-        of_frames = reader.spec.dims[:1] == _record_dims(specs, record)
+        is_lost = reader.spec.dims[:1] == _record_dims(specs, record) and _is_lost_with_frames(reader.spec)
         return LazyArray(
             reader,
             name=record.name if primary else f"{record.name}/{path}",
@@ -278,8 +278,8 @@ class Store(Mapping[str, Any]):
             attrs={**reader.spec.attributes, **record.user_attributes, "lazystore": dict(record.attributes)},
             statistics=self._statistics(record, specs, reader.spec) if primary else None,
             overviews=self._overviews(record) if primary else None,
-            missing=self._missing_ranges(record) if of_frames else (),
-            doubtful=record.attributes.get("doubtful") or () if of_frames else (),
+            missing=self._missing_ranges(record) if is_lost else (),
+            doubtful=record.attributes.get("doubtful") or () if is_lost else (),
         )
 
     def array_values(self, name: str, path: str) -> NDArray[Any]:
@@ -418,6 +418,12 @@ def _axis_text(dim: str, size: int) -> str:
 
 def _primary_path(record: ItemRecord) -> str:
     return PRIMARY.get(record.kind, "data")
+
+
+def _is_lost_with_frames(spec: ArraySpec) -> bool:
+    """Whether an array lacks what its source has lost: not so times, and how much is valid."""
+    # Only what is read record by record is kept in shards; the rest was known whole beforehand.
+    return spec.shards is not None or (spec.path.startswith("stats/") and spec.path != "stats/valid_count")
 
 
 def _record_dims(specs: Mapping[str, ArraySpec], record: ItemRecord) -> tuple[str, ...]:

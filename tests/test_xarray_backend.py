@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 import lazystore as ls
-from lazystore.errors import HostileStoreError, UsageError
+from lazystore.errors import HostileStoreError, MissingFrameError, UsageError
 from lazystore.store.location import LocalLocation
 from lazystore.xarray_backend import LazystoreBackend
 
@@ -136,6 +136,28 @@ def test_text_and_unfamiliar_arrays_in_a_tree(session: Path) -> None:
     theirs = xr.open_dataset(session, engine="zarr", group="track")
     assert ours["space"].values.tolist() == theirs["space"].values.tolist()
     assert ours["space"].dtype == theirs["space"].dtype
+
+
+def test_lost_frames_do_not_close_the_tree(tmp_path: Path) -> None:
+    """One damaged image of a session: its times are known, and all but that frame can be read."""
+    iio = pytest.importorskip("imageio.v3")
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    for number in range(6):
+        iio.imwrite(folder / f"{number}.png", np.full((8, 9), 40 + number, np.uint8))
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:50])
+    ls.convert(folder, tmp_path / "s.zarr", source_options={"rate_hz": 10})
+    with xr.open_datatree(tmp_path / "s.zarr", engine="lazystore") as tree:
+        plate = tree["plate"]
+        np.testing.assert_allclose(plate["time"].values, np.arange(6) / 10)
+        assert int(plate["data"].sel(time=0.3)[0, 0]) == 43
+        assert tree["plate/stats/valid_count"].values.tolist() == [72, 72, 0, 72, 72, 72]
+        with pytest.raises(MissingFrameError, match="frame 2 of 'plate' is missing"):
+            plate["data"].isel(time=2).load()
+        with pytest.raises(MissingFrameError, match="frame 2 of 'plate/stats/min' is missing"):
+            tree["plate/stats/min"].load()
+    with ls.open(tmp_path / "s.zarr") as store:
+        assert len(store["plate/time"].load()) == 6
 
 
 def test_huge_labels_do_not_fill_the_memory(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
