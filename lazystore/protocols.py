@@ -178,11 +178,11 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class SplitSource(Source, Protocol):
-    """A source that leaves a part of its work on a block to other threads; see `sources.begin`."""
+class TwinSource(Source, Protocol):
+    """A source that can be opened once more, for another thread."""
 
-    def begin_read(self, start: int, stop: int) -> Callable[[], Block]:
-        """As `read`; the block is what the call gives that is returned, on any thread, once."""
+    def twin(self, threads: int) -> Source | None:
+        """The same recording, decoded on so many threads; None where it cannot be. The caller closes it."""
 
 
 @dataclass(frozen=True, slots=True)

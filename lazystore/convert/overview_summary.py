@@ -48,10 +48,7 @@ _DESCRIPTIONS = {
 
 
 class OverviewShare:
-    """One task's part of the overviews; frames are added a few at a time, about in order.
-
-    Any order of integers gives the same; of floats it has to be the frames' own.
-    """
+    """One task's part of the overviews; frames are added in order, a few at a time."""
 
     def __init__(self, levels: Levels, data: ArraySpec, task_frames: int) -> None:
         self._levels = levels
@@ -98,9 +95,17 @@ class OverviewShare:
             assert self._levels.preview is not None
             number, sums = self._open
             rows, row = self._rows[self._levels.preview.n], sums.row()
-            # Frames of two bins may come in turns.
+            # Frames of a bin need not come one after the other.
             rows[number] = joined(rows[number], row) if number in rows else row
             self._open = None
+
+    def join(self, other: OverviewShare) -> None:
+        """Add what another share saw of the same task; of floats only what comes after."""
+        self._close()
+        other._close()
+        for n, rows in self._rows.items():
+            for number, row in other._rows[n].items():
+                rows[number] = joined(rows[number], row) if number in rows else row
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The share: by path, one row a bin that the task's frames touch, the first bin first."""

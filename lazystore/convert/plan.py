@@ -27,6 +27,8 @@ TRIAL_POSITIONS = (0.1, 0.5, 0.9)
 TRIAL_BYTES = 4 * 1024 * 1024
 # Packets: a frame's are read with their chunk, which must not cost more than decoding them.
 BYTES_A_CHUNK = 128 * 1024
+# What is done of a task is done again after a kill: half a minute of two cores.
+DECODED_BYTES_A_TASK = 16 << 30
 # A window of 50,000 events decodes 82,000 of chunks of this length, and 115,000 of twice as long ones; below
 # it what each chunk costs, and each start of zstd, outweighs what is saved. Long matches make up for it at
 # levels that find them: 3% of the bytes.
@@ -236,6 +238,10 @@ def make_plan(
         names = ", ".join(identity.name for identity in info.identity)
         raise SourceError(f"{names} holds no records; there is nothing to convert")
     chunk, shard_records = layout(info.columns, settings)
+    if main is not None and main not in info.columns and settings.shards is None:
+        # A shard of packets is a task, and may be an hour of video.
+        n_tasks = ceil_div(record_bytes(main) * main.shape[0], DECODED_BYTES_A_TASK)
+        shard_records = min(shard_records, frames_per_shard(1, chunk[0], ceil_div(info.length, n_tasks)))
     preset = settings.codec or DEFAULT_CODEC
     trials = {
         column.name: choose_shuffle(codec_of_preset(preset, info.kind, column.name), samples[column.name])

@@ -6,7 +6,6 @@ before it reads the next block.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from lazystore.convert.damage import Damage, damage_shares
 from lazystore.convert.plan import ConversionPlan
 from lazystore.convert.summaries import Summary, side_of_arrays, summary_for
+from lazystore.convert.watch import Watch
 from lazystore.errors import LazystoreError, SourceError
 from lazystore.protocols import Block, Source
 from lazystore.schema import JSON
@@ -28,6 +28,7 @@ from lazystore.store.writer import ItemWriter
 
 # A place for the block being read and one that waits, beside one for each worker.
 PLACES_BESIDE_WORKERS = 1
+SECONDS_BETWEEN_NEWS = 0.5
 # A folder of thousands of damaged images must not fill the item's attributes.
 MAX_REASONS = 20
 
@@ -41,7 +42,7 @@ class Progress:
     item
         Its name.
     records, total_records
-        Records that are durable, and all of them.
+        Records that are done, nearly all of them durable, and all there are.
     resumed_records
         Records that were durable before this run began.
     stored_bytes
@@ -105,7 +106,7 @@ def run(
     resume, overwrite
         As in `convert`.
     progress
-        Called on this thread after every task.
+        Called on this thread after every task, and every half second where a task takes longer.
     before_commit
         Called when all records are durable; what it raises stops the commit.
 
@@ -117,11 +118,12 @@ def run(
     with ItemWriter(location, plan.item, resume=resume, overwrite=overwrite) as writer:
         if writer.already is not None:
             return RunResult(writer.already, True, 0, plan.item.n_tasks, ())
+        watch = Watch()
         summary = summary_for(
-            plan.info, plan.item.columns, plan.item.n_tasks, source, plan.levels, plan.workers
+            plan.info, plan.item.columns, plan.item.n_tasks, source, plan.levels, plan.workers, watch
         )
         resumed = len(writer.finished)
-        _run_tasks(plan, source, writer, summary, progress)
+        _run_tasks(plan, source, writer, summary, progress, watch)
         if before_commit is not None:
             before_commit()
         missing, reasons = _losses(writer)
@@ -154,16 +156,16 @@ def _run_tasks(
     writer: ItemWriter,
     summary: Summary,
     progress: ProgressCallback | None,
+    watch: Watch,
 ) -> None:
     item = plan.item
     tasks = [task for task in range(item.n_tasks) if task not in writer.finished]
     resumed = sum(stop - start for start, stop in map(item.task_range, writer.finished))
     began = time.monotonic()
-    records, stored = resumed, 0
-    stopping = threading.Event()
+    records, told, stored = resumed, resumed, 0
 
     def work(task: int, block: Block) -> tuple[int, int]:
-        if stopping.is_set():
+        if watch.stopping:
             return 0, 0
         start, stop = item.task_range(task)
         columns = checked_columns(plan, block, start, stop)
@@ -176,9 +178,24 @@ def _run_tasks(
         done_records, done_bytes = future.result()
         records += done_records
         stored += done_bytes
+        tell()
+
+    def tell() -> None:
+        nonlocal told
+        told = max(told, min(records + watch.ahead, item.length))
         if progress is not None:
             elapsed = time.monotonic() - began
-            progress(Progress(item.name, records, item.length, resumed, stored, elapsed))
+            progress(Progress(item.name, told, item.length, resumed, stored, elapsed))
+
+    def wait_for_one(pending: set[Future[tuple[int, int]]]) -> set[Future[tuple[int, int]]]:
+        """Those that are not done yet; somebody who looks at a long task hears of it meanwhile."""
+        done, left = wait(pending, timeout=SECONDS_BETWEEN_NEWS, return_when=FIRST_COMPLETED)
+        while not done:
+            tell()
+            done, left = wait(pending, timeout=SECONDS_BETWEEN_NEWS, return_when=FIRST_COMPLETED)
+        for future in done:
+            account(future)
+        return left
 
     pending: set[Future[tuple[int, int]]] = set()
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="lazystore-convert")
@@ -187,14 +204,12 @@ def _run_tasks(
             pending.add(pool.submit(work, task, block))
             del block
             # Wait for a place, then look at whoever is done: the first error stops everything.
-            full = len(pending) >= plan.workers + PLACES_BESIDE_WORKERS
-            done, pending = wait(pending, timeout=None if full else 0, return_when=FIRST_COMPLETED)
-            for future in done:
-                account(future)
-        for future in list(pending):
-            account(future)
+            if len(pending) >= plan.workers + PLACES_BESIDE_WORKERS or any(f.done() for f in pending):
+                pending = wait_for_one(pending)
+        while pending:
+            pending = wait_for_one(pending)
     except BaseException:
-        stopping.set()
+        watch.stop()
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -12,6 +12,7 @@ from lazystore.convert.encoded_summary import EncodedSummary
 from lazystore.convert.event_summary import EventSummary
 from lazystore.convert.frame_summary import FrameSummary, has_statistics
 from lazystore.convert.overview_summary import OverviewSummary
+from lazystore.convert.watch import Watch
 from lazystore.errors import SourceError
 from lazystore.overviews.levels import Levels
 from lazystore.protocols import SideArray, Source, SourceInfo
@@ -89,8 +90,18 @@ def summary_for(
     source: Source,
     levels: Levels,
     workers: int = 1,
+    watch: Watch | None = None,
 ) -> Summary:
-    """The summary of an item; `levels` are the overviews of a movie, `workers` the threads that help.
+    """The summary of an item.
+
+    Parameters
+    ----------
+    levels
+        Overviews of a movie.
+    workers
+        Threads that one task may take.
+    watch
+        Of the run that it is for.
 
     Raises
     ------
@@ -106,7 +117,10 @@ def summary_for(
         width, height = (int(str(size)) for size in sensor)
         return _Events(EventSummary((width, height), columns[0].chunks[0]))
     if isinstance(source, PacketSource):
-        return EncodedSummary(source.shown, columns[0], n_tasks, levels, workers)
+        groups = source.frames.seek_frame
+        return EncodedSummary(
+            source.shown, columns[0], n_tasks, levels, groups=groups, workers=workers, watch=watch
+        )
     if info.kind in ("field", "video", "stack") and has_statistics(columns[0].dtype):
         return _Frames(columns[0], n_tasks, levels)
     return NoSummary()

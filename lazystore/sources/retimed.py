@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lazystore.protocols import Block, Source, SourceInfo, Ticks
+from lazystore.protocols import Block, Source, SourceInfo, Ticks, TwinSource
 
 
 class RetimedSource:
@@ -28,6 +28,13 @@ class RetimedSource:
 
     def read(self, start: int, stop: int) -> Block:
         return self._source.read(start, stop)
+
+    def twin(self, threads: int) -> RetimedSource | None:
+        """The same records for another thread; see `TwinSource`."""
+        other = self._source.twin(threads) if isinstance(self._source, TwinSource) else None
+        if other is None or self._info.ticks is None:
+            return None
+        return RetimedSource(other, self._info.ticks)
 
     def close(self) -> None:
         self._source.close()

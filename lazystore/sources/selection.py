@@ -7,7 +7,8 @@ and intervals are chosen in `rows`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -16,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.errors import SourceError, UsageError
-from lazystore.protocols import Block, Column, SideArray, Source, SourceInfo, Ticks
+from lazystore.protocols import Block, Column, SideArray, Source, SourceInfo, Ticks, TwinSource
 from lazystore.schema import JSON
-from lazystore.sources.begin import begin_read
 
 # Up to this stride the frames in between are read and dropped: a decoder has to pass them anyway,
 # and a file's read-ahead brings them. Beyond it single records are asked for.
@@ -204,32 +204,33 @@ class SelectedSource:
 
     def read(self, start: int, stop: int) -> Block:
         """Records [start, stop) of the selection."""
-        if self._every == 1:
-            return self._selected(self._source.read(self._start + start, self._start + stop))
+        every = self._every
+        first, last = self._start + start * every, self._start + (stop - 1) * every + 1
+        if every == 1:
+            block = self._source.read(first, last)
+            columns = {name: self._cut(name, values) for name, values in block.columns.items()}
+            return Block(
+                start,
+                columns,
+                tuple(record - self._start for record in block.missing),
+                {record - self._start: reason for record, reason in block.reasons.items()},
+                tuple(record - self._start for record in block.doubtful),
+                block.broken_packets,
+            )
         return self._read_strided(start, stop)
 
-    def begin_read(self, start: int, stop: int) -> Callable[[], Block]:
-        """The same in two parts; see `sources.begin`."""
-        if self._every == 1:
-            finish = begin_read(self._source, self._start + start, self._start + stop)
-            return lambda: self._selected(finish())
-        block = self._read_strided(start, stop)
-        return lambda: block
+    def twin(self, threads: int) -> SelectedSource | None:
+        """The same selection for another thread; see `TwinSource`."""
+        whole = self._source.twin(threads) if isinstance(self._source, TwinSource) else None
+        if whole is None:
+            return None
+        other = copy(self)
+        other._source = whole
+        return other
 
     def close(self) -> None:
         """Release the whole recording's files."""
         self._source.close()
-
-    def _selected(self, block: Block) -> Block:
-        """A block of neighbours, cut to what is kept of each, by their numbers in the selection."""
-        return Block(
-            block.start - self._start,
-            {name: self._cut(name, values) for name, values in block.columns.items()},
-            tuple(record - self._start for record in block.missing),
-            {record - self._start: reason for record, reason in block.reasons.items()},
-            tuple(record - self._start for record in block.doubtful),
-            block.broken_packets,
-        )
 
     def _cut(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
         window = self._windows[name]

@@ -12,8 +12,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import lazystore as ls
+from lazystore.convert import encoded_summary
 from lazystore.convert import run as run_module
 from lazystore.errors import DamagedStoreError, UsageError
+from lazystore.sources.video.recording import VideoSource
 
 N_FRAMES, SIZE = 90, (64, 96)
 
@@ -93,6 +95,29 @@ def test_a_conversion_that_was_cut_short_is_resumed(
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(store_path) for p in store_path.rglob("*") if p.is_file())
     assert all((whole / name).read_bytes() == (store_path / name).read_bytes() for name in files)
+
+
+def test_any_number_of_decoders_writes_the_same_bytes(
+    video: Any, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups are shared out to as many decoders as there are workers; nobody can tell afterwards."""
+    path, _ = video
+    monkeypatch.setattr(encoded_summary, "MIN_PIECE_FRAMES", 12)
+    opened: list[int] = []
+    twin = VideoSource.twin
+
+    def counted(self: VideoSource, threads: int) -> VideoSource:
+        opened.append(threads)
+        return twin(self, threads)
+
+    monkeypatch.setattr(VideoSource, "twin", counted)
+    contents = []
+    for workers in (1, 3):
+        store = store_path.with_name(f"by-{workers}.zarr")
+        ls.convert(path, store, workers=workers, time=(0.2, None), crop=(0, 40, 8, 88))
+        contents.append({p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()})
+    assert opened == [1, 1, 1]
+    assert contents[0] == contents[1]
 
 
 def test_damaged_packets_are_an_error_not_a_picture(video: Any, store_path: Path) -> None:

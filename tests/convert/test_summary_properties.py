@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import lazystore as ls
+from lazystore.convert import encoded_summary
 from lazystore.convert.encoded_summary import EncodedSummary
 from lazystore.convert.frame_summary import FrameSummary
 from lazystore.convert.overview_summary import OverviewSummary
+from lazystore.convert.watch import Watch
+from lazystore.errors import LazystoreError, SourceError
 from lazystore.overviews.levels import Levels, Preview
 from lazystore.overviews.rows import row_of_frames
 from lazystore.protocols import Block, Column, SourceIdentity, SourceInfo
@@ -229,3 +233,101 @@ def test_a_damaged_recording_has_the_statistics_of_what_is_left(tmp_path: Path, 
     np.testing.assert_array_equal(
         found["stats/histogram"].sum(axis=0), np.bincount(sound.ravel(), minlength=256)
     )
+
+
+class TwinVideo(LossyVideo):
+    """One that opens as often as one likes; notes how many were open, and that all were closed."""
+
+    def __init__(self, frames: NDArray[Any], missing: frozenset[int]) -> None:
+        super().__init__(frames, missing)
+        self.n_open, self.opened = 0, 0
+
+    def twin(self, threads: int) -> LossyVideo:
+        """Another reader of the same frames."""
+        owner = self
+
+        class Twin(LossyVideo):
+            def close(self) -> None:
+                owner.n_open -= 1
+
+        assert threads >= 1
+        self.n_open += 1
+        self.opened += 1
+        return Twin(self.frames, self.missing)
+
+
+@settings(max_examples=30, deadline=None)
+@given(movies(), st.sets(st.integers(0, 40)), st.integers(2, 5), st.integers(1, 3), st.booleans())
+def test_several_decoders_find_what_one_does(
+    movie: tuple[NDArray[Any], frozenset[int]], groups: set[int], workers: int, n_tasks: int, is_lossy: bool
+) -> None:
+    """To the bit, wherever groups begin; with damage anywhere one decoder looks at all of it."""
+    frames, missing = movie
+    if not is_lossy:
+        missing = frozenset()
+    per_task = -(-len(frames) // n_tasks)
+    packets = ArraySpec("packets", ("byte",), (len(frames),), np.dtype("u1"), (per_task,), (per_task,))
+    starts = range(0, len(frames), per_task)
+    video = TwinVideo(frames, missing)
+    levels = Levels((16,), Preview(4, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoded_summary, "MIN_PIECE_FRAMES", 1)
+        alone = EncodedSummary(LossyVideo(frames, missing), packets, len(starts), levels)
+        many = EncodedSummary(
+            video, packets, len(starts), levels, groups=sorted({0, *groups}), workers=workers
+        )
+        for start in starts:
+            expected, found = alone.share(start, {}), many.share(start, {})
+            assert list(found) == list(expected)
+            for path, values in expected.items():
+                assert found[path].dtype == values.dtype
+                np.testing.assert_array_equal(found[path], values)
+    assert video.n_open == 0
+    inside = {group for group in groups if 0 < group < len(frames)} - set(starts)
+    assert inside or not video.opened
+
+
+def test_an_error_of_one_decoder_ends_the_others() -> None:
+    """It is raised, and nobody goes on with frames that nobody will count."""
+
+    class Broken(TwinVideo):
+        def twin(self, threads: int) -> LossyVideo:
+            twin = super().twin(threads)
+            if self.opened == 1:
+
+                def read(start: int, stop: int) -> Block:
+                    raise SourceError("frame 3 is gone")
+
+                twin.read = read  # type: ignore[method-assign]  # what a damaged file does
+            return twin
+
+    frames = np.zeros((400, 2, 2), np.uint8)
+    packets = ArraySpec("packets", ("byte",), (400,), np.dtype("u1"), (400,), (400,))
+    video = Broken(frames, frozenset())
+    summary = EncodedSummary(
+        video, packets, 1, Levels((), Preview(4, 2)), groups=range(0, 400, 50), workers=2
+    )
+    with pytest.raises(SourceError, match="frame 3 is gone"):
+        summary.share(0, {})
+    assert video.n_open == 0
+
+
+def test_a_run_that_stops_ends_inside_a_task() -> None:
+    """A task may be half a minute of decoding; who stops the run need not wait for it."""
+    packets = ArraySpec("packets", ("byte",), (400,), np.dtype("u1"), (400,), (400,))
+    watch = Watch()
+    # A block is half a megabyte.
+    frames = np.zeros((400, 256, 256), np.uint8)
+
+    class Stopping(LossyVideo):
+        def read(self, start: int, stop: int) -> Block:
+            if start >= 200:
+                watch.stop()
+            return super().read(start, stop)
+
+    summary = EncodedSummary(
+        Stopping(frames, frozenset()), packets, 1, Levels((), Preview(4, 2)), watch=watch
+    )
+    with pytest.raises(LazystoreError, match="was stopped; run the same command again"):
+        summary.share(0, {})
+    assert watch.ahead == 200

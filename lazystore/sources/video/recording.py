@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -149,6 +149,12 @@ class VideoSource:
     def info(self) -> SourceInfo:
         return self._info
 
+    def twin(self, threads: int) -> VideoSource:
+        """The same stream with a decoder of its own, for another thread; the caller closes it."""
+        return VideoSource(
+            self._info, self.path, self.stream_index, self.scan, self.frames, self.pixels, threads
+        )
+
     def add_problems(self, problems: Sequence[str]) -> None:
         """Say more in `info.problems`."""
         self._info = replace(self._info, problems=(*self._info.problems, *problems))
@@ -164,41 +170,41 @@ class VideoSource:
         return self._decoder.doubtful_frames()
 
     def read(self, start: int, stop: int) -> Block:
-        images = self._images(start, stop)
-        return images.block(*self._decode(start, stop, images.add))
-
-    def begin_read(self, start: int, stop: int) -> Callable[[], Block]:
-        """The same, of which the decoding is done at once and the pixels are left to the call.
-
-        Holds the decoded frames until then: for a few at a time.
-        """
-        images = self._images(start, stop)
-        frames: list[tuple[int, VideoFrame]] = []
-        damage = self._decode(start, stop, lambda frame_index, frame: frames.append((frame_index, frame)))
-
-        def finish() -> Block:
-            for frame_index, frame in frames:
-                images.add(frame_index, frame)
-            frames.clear()
-            return images.block(*damage)
-
-        return finish
-
-    def _images(self, start: int, stop: int) -> _Images:
         length = len(self.frames)
         if not 0 <= start < stop <= length:
             raise UsageError(f"frames [{start}, {stop}) are not inside the {length} of {self.path.name!r}")
-        return _Images(self.pixels, start, stop)
+        # One frame alone is handed on as it is: to copy it costs a fifth of its decoding.
+        data: NDArray[Any] | None = None
+        if stop - start > 1:
+            data = np.empty((stop - start, *self.pixels.shape), self.pixels.dtype)
+        unfit: list[int] = []
 
-    def _decode(
-        self, start: int, stop: int, emit: Callable[[int, VideoFrame], None]
-    ) -> tuple[list[int], list[int], tuple[int, ...]]:
-        """Give the frames away; those lost, those that may be made up, and packets that were refused."""
-        lost = self._decoder.read(start, stop, emit)
-        doubtful = [frame for frame in self._decoder.doubtful_frames() if start <= frame < stop]
+        def write(frame_index: int, frame: VideoFrame) -> None:
+            nonlocal data
+            if not self.pixels.fits(frame):
+                unfit.append(frame_index)
+            elif data is None:
+                data = self.pixels.image(frame)[None]
+            else:
+                self.pixels.write(frame, data[frame_index - start])
+
+        lost = self._decoder.read(start, stop, write)
+        reasons = dict.fromkeys(lost, "no frame comes out of its packet")
+        reasons |= dict.fromkeys(unfit, "its packet claims a picture of another size")
+        if data is None:
+            data = np.empty((1, *self.pixels.shape), self.pixels.dtype)
+        for frame_index in reasons:
+            data[frame_index - start] = 0
+        doubtful = (frame for frame in self._decoder.doubtful_frames() if start <= frame < stop)
         broken = self._decoder.broken_packets
-        refused = tuple(sorted(broken.intersection(self._packets_of(start, stop)))) if broken else ()
-        return lost, doubtful, refused
+        return Block(
+            start,
+            {"data": data},
+            tuple(sorted(reasons)),
+            reasons,
+            tuple(frame for frame in doubtful if frame not in reasons),
+            tuple(sorted(broken.intersection(self._packets_of(start, stop)))) if broken else (),
+        )
 
     def _packets_of(self, start: int, stop: int) -> range:
         """Packets of the groups that frames [start, stop) belong to."""
@@ -209,48 +215,6 @@ class VideoSource:
 
     def close(self) -> None:
         self._decoder.close()
-
-
-class _Images:
-    """Decoded frames [start, stop) as they become a block."""
-
-    def __init__(self, pixels: Pixels, start: int, stop: int) -> None:
-        self._pixels = pixels
-        self._start, self._stop = start, stop
-        self._data: NDArray[Any] | None = None
-        self._unfit: list[int] = []
-
-    def add(self, frame_index: int, frame: VideoFrame) -> None:
-        """Take the pixels of a frame."""
-        if not self._pixels.fits(frame):
-            self._unfit.append(frame_index)
-        elif self._stop - self._start == 1:
-            # One frame alone is handed on as it is: to copy it costs a fifth of its decoding.
-            self._data = self._pixels.image(frame)[None]
-        else:
-            self._pixels.write(frame, self._all()[frame_index - self._start])
-
-    def block(self, lost: list[int], doubtful: list[int], refused: tuple[int, ...]) -> Block:
-        """All of them; what was lost is zeros, and listed."""
-        reasons = dict.fromkeys(lost, "no frame comes out of its packet")
-        reasons |= dict.fromkeys(self._unfit, "its packet claims a picture of another size")
-        data = self._all()
-        for frame_index in reasons:
-            data[frame_index - self._start] = 0
-        return Block(
-            self._start,
-            {"data": data},
-            tuple(sorted(reasons)),
-            reasons,
-            tuple(frame for frame in doubtful if frame not in reasons),
-            refused,
-        )
-
-    def _all(self) -> NDArray[Any]:
-        if self._data is None:
-            shape = (self._stop - self._start, *self._pixels.shape)
-            self._data = np.empty(shape, self._pixels.dtype)
-        return self._data
 
 
 def _chosen_streams(path: Path, container: InputContainer, wanted: int | None) -> tuple[VideoStream, ...]:
