@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lazystore.cli.output import print_json, print_note, progress_bar, seconds_text, size_text
-from lazystore.cli.plans import print_plans
+from lazystore.cli.output import print_json, progress_bar
+from lazystore.cli.plans import print_plans, print_reports
 from lazystore.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ def convert(
     try:
         for source, its_request in jobs:
             prepared.append((source, prepare(source, its_request)))
-        if dry_run or not (as_json or quiet):
-            plans = [one for _, group in prepared for one in group]
+        plans = [one for _, group in prepared for one in group] if dry_run or not (as_json or quiet) else []
+        if plans:
             print_plans(plans, free_bytes_of(location.root), as_json=as_json, with_choices=dry_run)
         if dry_run:
             return 0
@@ -125,25 +125,8 @@ def convert(
 
         print_json({"store": location.url, "items": [asdict(item) for item in reports]})
         return 0
-    print_reports(reports)
+    print_reports(reports, plans)
     return 0
-
-
-def print_reports(reports: Sequence[ItemReport]) -> None:
-    """A line an item, and a note on standard error for each thing that is wrong with it."""
-    for item in reports:
-        if item.already_there:
-            print(f"{item.name}: was there already, from the same source and settings")
-        else:
-            resumed = (
-                f", {item.tasks_resumed} of {item.tasks_resumed + item.tasks_done} shards were done before"
-            )
-            print(
-                f"{item.name}: {size_text(item.source_bytes)} -> {size_text(item.stored_bytes)} "
-                f"({size_text(item.decoded_bytes)} decoded) in {seconds_text(item.seconds)}{resumed if item.tasks_resumed else ''}"
-            )
-        for problem in item.problems:
-            print_note(f"note: {item.name}: {problem}")
 
 
 def jobs_of_inputs(inputs: Sequence[str], request: Request, *, concat: bool) -> list[tuple[Any, Request]]:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lazystore.cli.convert import free_bytes_of, parse_span, print_reports
+from lazystore.cli.convert import free_bytes_of, parse_span
 from lazystore.cli.output import print_json, progress_bar
-from lazystore.cli.plans import print_plans
+from lazystore.cli.plans import print_plans, print_reports
 
 HELP = """Decode an encoded video, or seconds of it, to pixels.
 
@@ -57,5 +57,5 @@ def materialize(
     if as_json:
         print_json(report.to_json())
     else:
-        print_reports(report.items)
+        print_reports(report.items, [] if quiet else [prepared])
     return 0

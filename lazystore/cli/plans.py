@@ -10,6 +10,7 @@ from lazystore.cli.output import print_json, print_note, print_table, seconds_te
 if TYPE_CHECKING:
     from lazystore.convert.api import Prepared
     from lazystore.convert.choices import Choice
+    from lazystore.convert.report import ItemReport
 
 
 def print_plans(
@@ -64,11 +65,42 @@ def print_plans(
             print_note(
                 f"note: {one.plan.item.name}: no time stamps; {rate_hz:g} Hz is assumed: pass --rate HZ"
             )
-        for problem in (*one.plan.info.problems, *one.plan.notes):
-            print_note(f"note: {one.plan.item.name}: {problem}")
+        for line in _notes_of(one):
+            print_note(line)
     for one, its in zip(prepared, found, strict=True):
         if its:
             _print_choices(one, its)
+
+
+def print_reports(reports: Sequence[ItemReport], planned: Sequence[Prepared]) -> None:
+    """A line an item, and a note on standard error for each thing that is wrong with it.
+
+    What `planned`, printed before, has noted already is not noted again.
+    """
+    told = {line for one in planned for line in _notes_of(one)}
+    for item in reports:
+        if item.already_there:
+            print(f"{item.name}: was there already, from the same source and settings")
+        else:
+            resumed = (
+                f", {item.tasks_resumed} of {item.tasks_resumed + item.tasks_done} shards were done before"
+            )
+            print(
+                f"{item.name}: {size_text(item.source_bytes)} -> {size_text(item.stored_bytes)} "
+                f"({size_text(item.decoded_bytes)} decoded) in {seconds_text(item.seconds)}{resumed if item.tasks_resumed else ''}"
+            )
+        for problem in item.problems:
+            line = _note(item.name, problem)
+            if line not in told:
+                print_note(line)
+
+
+def _notes_of(one: Prepared) -> list[str]:
+    return [_note(one.plan.item.name, problem) for problem in (*one.plan.info.problems, *one.plan.notes)]
+
+
+def _note(name: str, problem: str) -> str:
+    return f"note: {name}: {problem}"
 
 
 def _choices(one: Prepared) -> list[Choice]:

@@ -259,3 +259,18 @@ def test_folders_of_images_convert_whatever_lies_beside_them(tmp_path: Path, sto
     with ls.open(store_path) as store:
         assert store["plate"].load()[:, 0, 0].tolist() == list(range(12))
         assert store["few"].load()[:, 0, 0].tolist() == [10, 11]
+
+
+def test_each_thing_that_is_wrong_is_noted_once(tmp_path: Path, store_path: Path) -> None:
+    """What the plan noted is not said again at the end; what only converting found is."""
+    folder = tmp_path / "plate"
+    folder.mkdir()
+    for index in range(6):
+        iio.imwrite(folder / f"{index}.png", np.full((6, 8), index, np.uint8))
+    (folder / "2.png").write_bytes(b"no image")
+    known = "note: plate: 1 of 6 images cannot be read and are marked as missing: 2.png"
+    found = "note: plate: 1 of 6 records could not be read from the source"
+    loud = run("convert-to-zarr", folder, store_path)
+    assert (loud.status, loud.err.count(known), loud.err.count(found)) == (0, 1, 1)
+    quiet = run("convert-to-zarr", folder, store_path, "--overwrite", "-q")
+    assert (quiet.status, quiet.err.count(known), quiet.err.count(found)) == (0, 1, 1)

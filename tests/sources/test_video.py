@@ -331,3 +331,23 @@ def test_picture_fixture_is_told_apart() -> None:
     """The test pictures differ from frame to frame, so a shifted frame cannot pass."""
     pictures = [picture(index, 48, 64) for index in range(40)]
     assert len({image.tobytes() for image in pictures}) == 40
+
+
+def test_times_that_begin_anew_are_moved_not_mixed(tmp_path: Path) -> None:
+    """Two recordings in one file: frames keep their order, and no frame gets another one's time."""
+    part = write_video(tmp_path / "part.ts", count=30)
+    late = write_video(tmp_path / "late.ts", count=30, pts=list(range(500, 530)))
+    for first in (part, late):
+        joined = tmp_path / "joined.ts"
+        joined.write_bytes(first.read_bytes() + part.read_bytes())
+        own, planes = decode_in_order(joined)
+        source = opened(joined, color="gray")
+        assert source.info.ticks is not None
+        assert source.info.ticks.values is not None
+        times = source.info.ticks.values
+        step = 90_000 // 25
+        assert times[:30].tolist() == own[:30]
+        assert times[30:].tolist() == [own[29] + step * (number + 1) for number in range(30)]  # type: ignore[operator]  # TS has times
+        assert any("begin anew at frame 30, as in recordings joined" in line for line in source.info.problems)
+        np.testing.assert_array_equal(read_all(source), planes)
+        source.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,8 +150,8 @@ def _times_of(
         if (pts != NO_TIME).all():
             if (np.diff(pts) >= 0).all():
                 return pts, time_base, True, []
-            note = "its time stamps are not in the order shown; they are sorted"
-            return np.sort(pts), time_base, True, [note]
+            rising, note = _rising(pts)
+            return rising, time_base, True, [note]
         dts = np.sort(packets.dts[packet])
         if dts[0] != NO_TIME and (np.diff(dts) > 0).all():
             return dts, time_base, True, ["it has no presentation times; decoding times are used"]
@@ -162,6 +163,35 @@ def _times_of(
     rate_hz = float(1 / (time_base * duration))
     note = f"it has no time stamps; {rate_hz:.6g} frames a second are assumed from its header"
     return np.arange(len(packet), dtype=np.int64) * duration, time_base, False, [note]
+
+
+def _rising(pts: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
+    """Times that do not fall, of frames in the order shown, and what was done to them.
+
+    Decoding times and the like, off by no more frames than codecs reorder, are sorted. Where times
+    begin anew, as in recordings joined end to end, those that follow are moved behind those before.
+
+    >>> _rising(np.array([0, 2, 1, 3]))[0].tolist()
+    [0, 1, 2, 3]
+    >>> _rising(np.array([*range(500, 540), *range(10)]))[0].tolist() == list(range(500, 550))
+    True
+    """
+    places = np.argsort(pts, kind="stable")
+    if np.abs(places - np.arange(len(pts))).max() <= MAX_REORDER_DEPTH:
+        return pts[places], "its time stamps are not in the order shown; they are sorted"
+    steps = np.diff(pts)
+    step = int(np.median(steps[steps > 0])) if (steps > 0).any() else 1
+    anew = np.flatnonzero(steps < -MAX_REORDER_DEPTH * step) + 1
+    if not len(anew):
+        return pts[places], "its time stamps are not in the order shown; they are sorted"
+    moved = pts.copy()
+    for start, stop in pairwise([*anew.tolist(), len(pts)]):
+        moved[start:stop] += moved[:start].max() + step - moved[start:stop].min()
+    where = f"at frame {anew[0]}" if len(anew) == 1 else f"{len(anew)} times, first at frame {anew[0]}"
+    return np.sort(moved), (
+        f"its time stamps begin anew {where}, as in recordings joined end to end; "
+        "what follows is moved behind what was before, so its times are a guess"
+    )
 
 
 def without_lost_ends(frames: ShownFrames, packets: PacketTable, feed: PacketFeed) -> ShownFrames:
