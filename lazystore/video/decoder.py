@@ -89,7 +89,8 @@ class FrameDecoder:
         self._behind = frames.frames_behind()
         # Groups, by their seek point: odd in a run with threads, which only suggests where; and
         # found damaged by a run with one thread, which tells where runs may not begin.
-        self._suspect = {frames.seek_index(frame) for frame in frames.cut_frames()}
+        self._cut = frozenset(frames.cut_frames())
+        self._suspect = {frames.seek_index(frame) for frame in self._cut}
         self._damaged: set[int] = set()
         self.broken_packets: set[int] = set()
         """Packets that the decoder refused."""
@@ -293,7 +294,7 @@ class FrameDecoder:
             expected = max(self._last + 1, self._skipped_below)
             if frame_index > expected:
                 self._doubt(expected)
-            if frame.is_corrupt:
+            if frame.is_corrupt or frame_index in self._cut:
                 self._doubt(frame_index)
             self._last = frame_index
             self._seen += self._alone

@@ -152,6 +152,17 @@ def test_truncated_file_gives_what_is_left(file_name: str, fraction: float, tmp_
     source.close()
 
 
+def test_half_a_picture_is_doubtful_though_its_decoder_is_content(tmp_path: Path) -> None:
+    """MJPEG cut inside its last picture: the rest of that picture is whatever lay in memory."""
+    path = write_video(tmp_path / "a.avi", "mjpeg", count=20, pix_fmt="yuvj420p", options={})
+    position, size, _ = packets_of(path)[12]
+    path.write_bytes(path.read_bytes()[: position + size // 2])
+    source = opened(path)
+    frames, missing = read_all(source)
+    assert (len(frames), missing, source.doubtful_frames) == (13, (), [12])
+    source.close()
+
+
 def test_recording_without_index_is_explained(tmp_path: Path) -> None:
     """An MP4 whose recorder was killed has no moov box; the message says so and what may help."""
     path = truncate(write_video(tmp_path / "a.mp4"), 0.6)
