@@ -156,7 +156,7 @@ def test_half_a_picture_is_doubtful_though_its_decoder_is_content(tmp_path: Path
     """MJPEG cut inside its last picture: the rest of that picture is whatever lay in memory."""
     path = write_video(tmp_path / "a.avi", "mjpeg", count=20, pix_fmt="yuvj420p", options={})
     position, size, _ = packets_of(path)[12]
-    path.write_bytes(path.read_bytes()[: position + size // 2])
+    path.write_bytes(path.read_bytes()[: position + size - 80])  # past its tables
     source = opened(path)
     frames, missing = read_all(source)
     assert (len(frames), missing, source.doubtful_frames) == (13, (), [12])
