@@ -18,7 +18,7 @@ from lazystore.errors import NoSpaceError, SourceError, UsageError
 from lazystore.overviews.levels import Levels, choose_levels, estimated_bytes, memory_bytes
 from lazystore.protocols import Column, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec, check_array_limits, format_record, sha256_of_json
-from lazystore.store.writer import ItemPlan
+from lazystore.store.item_plan import ItemPlan
 
 # Interpreter, numpy, numba, codecs and a decoder, measured: what a conversion holds besides blocks.
 BASELINE_BYTES = 230 * 1024 * 1024

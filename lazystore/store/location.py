@@ -9,8 +9,8 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 import stat
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -155,6 +155,11 @@ class WriteBatch:
         for folder in self._location.write_file(key, parts):
             self._folders[folder] = key
 
+    def publish(self, staged: str, key: str) -> None:
+        """The same of what `LocalLocation.stage` wrote."""
+        for folder in self._location.publish_file(staged, key):
+            self._folders[folder] = key
+
     def __enter__(self) -> Self:
         return self
 
@@ -271,17 +276,29 @@ class LocalLocation:
             batch.write(key, parts)
 
     def write_file(self, key: str, parts: Iterable[bytes | memoryview]) -> list[str]:
-        """As `write`, but for the folders that have to be made durable, which it returns.
+        """As `write`, but for the folders that have to be made durable, which it returns."""
+        folders = self._make_folders_of(key)
+        return folders + self.publish_file(self.stage(key, parts), key)
 
-        All on the way from the root: a writer that was killed may have made them a moment before.
-        """
-        for name in key.split("/"):
-            _check_key_part(name, key)
-        target = self.path(key)
-        folder, name = os.path.split(target)
-        partial = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident()}{PARTIAL_SUFFIX}")
+    def make_root(self) -> None:
+        """Create the root, durably, where it is not there."""
         try:
-            folders = _make_folders(folder)
+            for folder in _make_folders(str(self.root)):
+                _fsync_folder(folder)
+        except OSError as error:
+            raise write_error(error, self.root.name, str(self.root.parent)) from error
+
+    def stage(self, key: str, parts: Iterable[bytes | memoryview]) -> str:
+        """Put bytes durably beside a key, under a name that nobody reads; gives that name's key.
+
+        What is staged twice is there twice: the names of two machines never meet.
+        """
+        self._make_folders_of(key)
+        folder, slash, name = key.rpartition("/")
+        # Containers on two machines have the same process and thread numbers.
+        staged = f"{folder}{slash}.{name}.{os.getpid()}-{secrets.randbits(62)}{PARTIAL_SUFFIX}"
+        partial = self.path(staged)
+        try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
             handle = os.open(partial, flags, 0o666)
             try:
@@ -290,14 +307,43 @@ class LocalLocation:
                 os.fsync(handle)
             finally:
                 os.close(handle)
-            _replace(partial, target)
-            while len(folder) >= len(str(self.root)):
-                folders.append(folder)
-                folder = os.path.dirname(folder)
-            return folders
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(partial)
+            raise write_error(error, key, self.url) from error
+        return staged
+
+    def publish_file(self, staged: str, key: str) -> list[str]:
+        """Give what was staged its key; the folders that have to be made durable.
+
+        All on the way from the root: a writer that was killed may have made them a moment before.
+        """
+        partial, target = self.path(staged), self.path(key)
+        try:
+            _replace(partial, target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+            raise write_error(error, key, self.url) from error
+        folders = []
+        folder = os.path.dirname(target)
+        while len(folder) >= len(str(self.root)):
+            folders.append(folder)
+            folder = os.path.dirname(folder)
+        return folders
+
+    def discard(self, staged: Iterable[str]) -> None:
+        """Remove what was staged and will not be published; what cannot be removed stays, unread."""
+        for name in staged:
+            with contextlib.suppress(OSError):
+                os.unlink(self.path(name))
+
+    def _make_folders_of(self, key: str) -> list[str]:
+        for name in key.split("/"):
+            _check_key_part(name, key)
+        try:
+            return _make_folders(os.path.dirname(self.path(key)))
+        except OSError as error:
             raise write_error(error, key, self.url) from error
 
     def delete(self, key: str) -> None:

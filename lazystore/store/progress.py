@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from lazystore.errors import DamagedStoreError
 from lazystore.schema import JSON, canonical_json
-from lazystore.store.location import LocalLocation, write_error
+from lazystore.store.location import LocalLocation, WriteBatch, write_error
 from lazystore.store.manifest import Entry
 
 PROGRESS_SUFFIX = ".progress"
 PLAN = "plan.json"
 REMOVAL = "removal.json"
 RECORDS = "records/"
+# A new name for every run: a file server's clients may remember for a while what a name held before.
+RUN_MARK = "run-"
 HEADER_GUESS_BYTES = 4096
 
 
@@ -58,6 +60,10 @@ class TaskRecord:
             "reasons": list(self.reasons),
         }
         return [canonical_json(header), b"\n", *payloads]
+
+
+def _record_key(task: int) -> str:
+    return f"{RECORDS}{task:08d}"
 
 
 def crc32c_of(data: bytes | memoryview) -> int:
@@ -149,14 +155,39 @@ class ProgressArea:
 
     def write_record(self, record: TaskRecord) -> None:
         """Record a task whose files are durable."""
-        self._location.write(f"{RECORDS}{record.task:08d}", record.to_parts())
+        self.publish_record(self.stage_record(record), record.task)
+
+    def stage_record(self, record: TaskRecord) -> str:
+        """Keep a record that counts once it is published; gives its name until then."""
+        return self._location.stage(_record_key(record.task), record.to_parts())
+
+    def publish_record(self, staged: str, task: int) -> None:
+        """Let a staged record count; the task's files are durable."""
+        with WriteBatch(self._location) as batch:
+            batch.publish(staged, _record_key(task))
+
+    def discard_record(self, staged: str) -> None:
+        """Forget a staged record."""
+        self._location.discard([staged])
+
+    def mark_run(self, token: str) -> None:
+        """Let workers elsewhere know that the run of this token goes on."""
+        self._location.write(f"{RUN_MARK}{token}", [])
+
+    def unmark_run(self, token: str) -> None:
+        """The run of this token is over: whoever still works for it shall leave nothing."""
+        self._location.delete(f"{RUN_MARK}{token}")
+
+    def has_run(self, token: str) -> bool:
+        """Whether the run of this token goes on, as far as can be seen from here."""
+        return (self.folder / f"{RUN_MARK}{token}").is_file()
 
     def read_record(self, task: int) -> TaskRecord | None:
         """A task's record; None if the task is not finished or its record is damaged.
 
         A damaged record only costs doing the task again.
         """
-        key = f"{RECORDS}{task:08d}"
+        key = _record_key(task)
         with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
             line = self._first_line(key)
             header = json.loads(line)

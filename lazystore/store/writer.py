@@ -9,13 +9,11 @@ import contextlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from lazystore.chunks import ceil_div
 from lazystore.errors import DamagedStoreError, StoreError
 from lazystore.schema import JSON, ArraySpec, check_item_name, group_metadata
 from lazystore.store.amend import settle, superseded_keys
@@ -28,65 +26,17 @@ from lazystore.store.index import (
     update_root,
     write_json,
 )
+from lazystore.store.item_plan import ItemPlan
 from lazystore.store.location import LocalLocation, Writable, WriteBatch, is_partial
 from lazystore.store.lock import file_lock
 from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
 from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, unfinished_items
 from lazystore.store.shard import cut_in_files, encode_file
+from lazystore.store.staged import StagedTask, stage_task
 
 MANIFEST_FOLDER = "manifest"
 # Keys below an item that a conversion may have written; anything else there is a person's own.
 _OURS = re.compile(r"(.*/)?(zarr\.json|c([/.]\d+)*|manifest/(root|page-\d+)-[0-9a-f]{12}\.json)")
-
-
-@dataclass(frozen=True, slots=True)
-class ItemPlan:
-    """What a conversion writes, settled before its first byte.
-
-    Attributes
-    ----------
-    name
-        The item's path below the root.
-    generation
-        Hash of source identity, settings, format and codec versions: equal generations have equal
-        bytes, and only they may resume each other.
-    columns
-        Streamed arrays; they share the record axis.
-    records_per_task
-        Records in one task: one file of each column.
-    length
-        Records in all.
-    attributes
-        `attrs.lazystore` as far as it is known; the commit may add to it.
-    """
-
-    name: str
-    generation: str
-    columns: tuple[ArraySpec, ...]
-    records_per_task: int
-    length: int
-    attributes: Mapping[str, JSON]
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks."""
-        return ceil_div(self.length, self.records_per_task)
-
-    def task_range(self, task: int) -> tuple[int, int]:
-        """Records [start, stop) of a task."""
-        start = task * self.records_per_task
-        return start, min(start + self.records_per_task, self.length)
-
-    def to_document(self) -> dict[str, JSON]:
-        """The plan as the progress area keeps it, with the metadata that is held back."""
-        return {
-            "name": self.name,
-            "generation": self.generation,
-            "records_per_task": self.records_per_task,
-            "length": self.length,
-            "attributes": dict(self.attributes),
-            "documents": {column.path: column.to_metadata() for column in self.columns},
-        }
 
 
 class ItemWriter:
@@ -285,12 +235,31 @@ class ItemWriter:
         missing, reasons
             Records (numbered in the recording) that the source lost, and what it said of them.
         """
-        entries = []
-        for spec in self.plan.columns:
-            entries.append(self._write_file(self.location, spec, spec.file_index(task), columns[spec.path]))
-        self._area.write_record(TaskRecord(task, tuple(entries), shares, tuple(missing), tuple(reasons)))
-        self._finished.add(task)
-        return sum(entry.size for entry in entries)
+        return self.publish(
+            stage_task(self.location, self._area, self.plan, task, columns, shares, missing, reasons)
+        )
+
+    def publish(self, staged: StagedTask) -> int:
+        """Make a task count that was staged here or elsewhere; returns the bytes it takes.
+
+        Only whoever holds the item's lock gives files their keys: a worker that was given up, and wakes
+        up long after, can do no more than leave a file that nobody reads.
+        """
+        with WriteBatch(self.location) as batch:
+            for name, key in staged.files:
+                batch.publish(name, key)
+        self._area.publish_record(staged.record, staged.task)
+        self._finished.add(staged.task)
+        return staged.n_bytes
+
+    @contextlib.contextmanager
+    def marked_run(self, token: str) -> Iterator[None]:
+        """While workers elsewhere stage tasks; those that come after leave nothing behind."""
+        self._area.mark_run(token)
+        try:
+            yield
+        finally:
+            self._area.unmark_run(token)
 
     def _write_file(
         self, target: Writable, spec: ArraySpec, file_index: Sequence[int], block: NDArray[Any]

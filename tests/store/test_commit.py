@@ -26,9 +26,10 @@ from lazystore.errors import (
 from lazystore.schema import ArraySpec, Codec
 from lazystore.store import manifest
 from lazystore.store.index import read_index
+from lazystore.store.item_plan import ItemPlan
 from lazystore.store.location import LocalLocation
 from lazystore.store.verify import verify
-from lazystore.store.writer import ItemPlan, ItemWriter
+from lazystore.store.writer import ItemWriter
 
 FRAMES = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3)
 
