@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ def convert(
     overview: Annotated[str | None, typer.Option(metavar="none|preview|exact", help="Bins along time: small pictures, also exact sums; default: what costs little.")] = None,
     concat: Annotated[bool, typer.Option("--concat", help="The inputs are one recording, joined in natural order.")] = False,
     workers: Annotated[int | None, typer.Option(help="Threads that compress; default one a core.")] = None,
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler (tcp://HOST:PORT) whose workers convert; they must see inputs and store at the same paths.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished conversion.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace items of the same name.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
@@ -73,6 +75,10 @@ def convert(
     _check_is_no_recording(output)
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers} is not 1 or more")
+    if workers is not None and scheduler is not None:
+        raise UsageError(
+            f"--workers {workers} are threads here, --scheduler works elsewhere; pass one of them"
+        )
     if name is not None and len(inputs) > 1 and not concat:
         raise UsageError(
             f"--name {name!r} names one item, but there are {len(inputs)} inputs; use --concat to join them"
@@ -110,11 +116,12 @@ def convert(
         if dry_run:
             return 0
         reports: list[ItemReport] = []
-        with progress_bar(quiet=quiet or as_json) as progress:
+        with _client(scheduler) as client, progress_bar(quiet=quiet or as_json) as progress:
             for source, group in prepared:
                 report = execute(
-                    group, location, source, resume=resume, overwrite=overwrite, progress=progress
-                )
+                    group, location, source,
+                    resume=resume, overwrite=overwrite, progress=progress, client=client,
+                )  # fmt: skip
                 reports.extend(report.items)
     finally:
         for _, group in prepared:
@@ -127,6 +134,15 @@ def convert(
         return 0
     print_reports(reports, plans)
     return 0
+
+
+def _client(scheduler: str | None) -> contextlib.AbstractContextManager[Any]:
+    """A client of the scheduler of an address; None where none is given."""
+    if scheduler is None:
+        return contextlib.nullcontext()
+    from lazystore.convert.on_client import connected
+
+    return connected(scheduler)
 
 
 def jobs_of_inputs(inputs: Sequence[str], request: Request, *, concat: bool) -> list[tuple[Any, Request]]:

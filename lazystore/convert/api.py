@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from lazystore.clock import Clock, match_times
 from lazystore.convert.plan import ConversionPlan, Settings, check_space, layout, make_plan, read_samples
+from lazystore.convert.recording import Cut, Recording, absolute_paths, check_opens_anywhere
 from lazystore.convert.report import ConversionReport, ItemReport
-from lazystore.convert.run import ProgressCallback, run
+from lazystore.convert.run import ProgressCallback, StageElsewhere, run
 from lazystore.convert.storage import Asked, choose_storage
 from lazystore.convert.times import read_times, split_times_argument
 from lazystore.convert.timing import Timing, native_span, range_of_span, regular_ticks, resolve_clock
 from lazystore.convert.transform import read_transform
+from lazystore.convert.trial import ENCODED
+from lazystore.convert.worker import Job
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceInfo
 from lazystore.schema import JSON, check_item_name
-from lazystore.sources.casting import CastSource
 from lazystore.sources.geometry import GeometrySource, load_geometry
 from lazystore.sources.identity import check_unchanged
 from lazystore.sources.registry import open_sources
 from lazystore.sources.retimed import RetimedSource
-from lazystore.sources.rows import select_source
-from lazystore.sources.selection import SelectedSource
 from lazystore.store.location import LocalLocation
 from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
@@ -97,13 +97,15 @@ class Request:
 class Prepared:
     """One stream, ready to run: its plan and the source that the plan was made over.
 
-    `stream` is what the format opened, below any selection, and `asked` what is wanted of it.
+    `stream` is what the format opened, below any selection, `asked` what is wanted of it, and `recording`
+    how another process opens it; None where that cannot be.
     """
 
     plan: ConversionPlan
     source: Source
     stream: Source
     asked: Asked | None = None
+    recording: Recording | None = None
 
     def close(self) -> None:
         """Release the source's files."""
@@ -169,7 +171,9 @@ def convert(
     workers
         Threads that compress; None for one a core.
     client
-        A dask.distributed client; not in this version.
+        A dask.distributed `Client`: its workers read the recording and write the shards, to the same
+        bytes. They must see both at the same paths, as on a network folder, and run the same versions.
+        Not for arrays in memory and .npz archives.
     resume
         Go on with an unfinished conversion of the same source and settings.
     overwrite
@@ -194,8 +198,8 @@ def convert(
     StoreError, NoSpaceError
         If the output cannot be written.
     """
-    if client is not None:
-        raise UsageError("client= is not in this version; conversions run on threads (workers=)")
+    if client is not None and workers is not None:
+        raise UsageError(f"workers={workers!r} are threads here, client= works elsewhere; pass one of them")
     overview = options.pop("overview", None)
     unknown = sorted(set(options) - {"format", "rate_hz", "times", "times_mismatch", "dtype", "keep_bits"})
     if unknown:
@@ -218,7 +222,9 @@ def convert(
     location = local_output(store, storage_options)
     prepared = prepare(source, request)
     try:
-        return execute(prepared, location, source, resume=resume, overwrite=overwrite, progress=progress)
+        return execute(
+            prepared, location, source, resume=resume, overwrite=overwrite, progress=progress, client=client
+        )
     finally:
         for one in prepared:
             one.close()
@@ -259,7 +265,8 @@ def prepare(source: Any, request: Request) -> list[Prepared]:
     try:
         for stream in sources:
             suffix = stream.info.suffix
-            prepared.append(_prepare_stream(stream, f"{stem}_{suffix}" if suffix else stem, request))
+            item = f"{stem}_{suffix}" if suffix else stem
+            prepared.append(_prepare_stream(stream, item, request, absolute_paths(source)))
     except BaseException:
         for stream in sources:
             stream.close()
@@ -294,7 +301,9 @@ def safe_stem(file_name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip("._")
 
 
-def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
+def _prepare_stream(
+    stream: Source, name: str, request: Request, paths: str | tuple[str, ...] | None
+) -> Prepared:
     source = stream
     if request.env is not None:
         source = GeometrySource(source, load_geometry(request.env))
@@ -314,11 +323,11 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
     elif request.time is not None:
         whole = Timing(clock, source.info.ticks, source.info.length, source.info.columns[0].dims[0])
         records = range_of_span(whole, request.time)
-    if records != (0, source.info.length):
-        source = SelectedSource(source, records=records)
-    source = select_source(source, time=span, crop=request.crop, every=request.every)
-    if request.dtype is not None or request.keep_bits is not None:
-        source = CastSource(source, dtype=request.dtype, keep_bits=request.keep_bits)
+    cut = Cut(
+        None if records == (0, source.info.length) else records,
+        span, request.crop, request.every, request.dtype, request.keep_bits,
+    )  # fmt: skip
+    source = cut.of(source)
     info = source.info
     if times is not None:
         clock = replace(clock, known="given") if clock.known == "assumed" else clock
@@ -337,16 +346,17 @@ def _prepare_stream(stream: Source, name: str, request: Request) -> Prepared:
         }
     if not info.length:
         raise SourceError(f"{info.identity[0].name!r} holds no records; there is nothing to convert")
-    asked = Asked(
-        source, range(*records, request.every or 1), request.crop,
-        casts=request.dtype is not None or request.keep_bits is not None,
-    )  # fmt: skip
+    asked = Asked(source, range(*records, request.every or 1), request.crop, casts=cut.casts)
     storage = choose_storage(stream, asked, request.settings)
     source, settings = storage.source, replace(request.settings, codec=storage.codec)
     chunk, _ = layout(source.info.columns, settings)
     samples = read_samples(source, chunk[0])
     plan = make_plan(source.info, name, timing, settings, samples, recorded, main, storage.notes)
-    return Prepared(plan, source, stream, asked)
+    recording = None if paths is None else Recording(
+        paths, request.kind, request.format, dict(request.source_options or {}), stream.info.suffix, cut,
+        settings.codec == ENCODED, stream.info.identity,
+    )  # fmt: skip
+    return Prepared(plan, source, stream, asked, recording)
 
 
 def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int] | None:
@@ -369,8 +379,10 @@ def execute(
     resume: bool = True,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
+    client: Any = None,
 ) -> ConversionReport:
-    """Run plans one after the other; refuses first what will not fit on the disk."""
+    """Run plans one after the other; refuses first what will not fit on the disk, or suit the client."""
+    elsewhere = [None if client is None else _on_client(client, one, source, location) for one in prepared]
     parent = location.root
     while not parent.exists():
         parent = parent.parent
@@ -378,7 +390,7 @@ def execute(
     for one in prepared:
         check_space(one.plan, free_bytes)
     items = []
-    for one in prepared:
+    for one, stage in zip(prepared, elsewhere, strict=True):
         began = wall.monotonic()
         result = run(
             one.plan,
@@ -388,9 +400,19 @@ def execute(
             overwrite=overwrite,
             progress=progress,
             before_commit=lambda one=one: _check_source(source, one),  # type: ignore[misc]  # a default binds the loop's value
+            elsewhere=stage,
         )
         items.append(_report(one.plan, result, location, wall.monotonic() - began))
     return ConversionReport(location.url, tuple(items))
+
+
+def _on_client(client: Any, one: Prepared, source: Any, location: LocalLocation) -> StageElsewhere:
+    """What stages the tasks of a plan on a client's workers."""
+    from lazystore.convert.on_client import checked_client, stage_on_client
+
+    checked = checked_client(client)
+    recording = check_opens_anywhere(one.recording, type(source).__name__)
+    return lambda tasks, token: stage_on_client(checked, Job.of(one.plan, recording, location, token), tasks)
 
 
 def _check_source(source: Any, prepared: Prepared) -> None:

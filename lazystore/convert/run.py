@@ -1,29 +1,31 @@
 """Carrying out a plan: one thread reads the source in order, others summarise, encode and write.
 
+Or workers elsewhere do all of it, and what they staged is published here.
+
 Memory is bounded by a count of blocks in flight, not by hope: the reader waits for a free place
 before it reads the next block.
 """
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lazystore.convert.damage import Damage, damage_shares
+from lazystore.convert.damage import Damage
 from lazystore.convert.plan import ConversionPlan
 from lazystore.convert.summaries import Summary, side_of_arrays, summary_for
+from lazystore.convert.task import read_task, stage_block
 from lazystore.convert.watch import Watch
-from lazystore.errors import LazystoreError, SourceError
 from lazystore.protocols import Block, Source
 from lazystore.schema import JSON
 from lazystore.store.index import ItemRecord
+from lazystore.store.item_plan import ItemPlan
 from lazystore.store.location import LocalLocation
+from lazystore.store.staged import StagedTask
 from lazystore.store.writer import ItemWriter
 
 # A place for the block being read and one that waits, beside one for each worker.
@@ -70,6 +72,7 @@ class Progress:
 
 
 type ProgressCallback = Callable[[Progress], None]
+type StageElsewhere = Callable[[Sequence[int], str], Generator[StagedTask]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,7 @@ def run(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     before_commit: Callable[[], None] | None = None,
+    elsewhere: StageElsewhere | None = None,
 ) -> RunResult:
     """Convert one item; killed at any point, the same call resumes it.
 
@@ -109,6 +113,9 @@ def run(
         Called on this thread after every task, and every half second where a task takes longer.
     before_commit
         Called when all records are durable; what it raises stops the commit.
+    elsewhere
+        Stages the tasks that it is given for the run of a token, in any order, where the source and the
+        store are seen at the same paths; None for threads here.
 
     Raises
     ------
@@ -123,7 +130,13 @@ def run(
             plan.info, plan.item.columns, plan.item.n_tasks, source, plan.levels, plan.workers, watch
         )
         resumed = len(writer.finished)
-        _run_tasks(plan, source, writer, summary, progress, watch)
+        tasks = [task for task in range(plan.item.n_tasks) if task not in writer.finished]
+        resumed_records = sum(stop - start for start, stop in map(plan.item.task_range, writer.finished))
+        account = _Account(plan.item, resumed_records, progress, watch)
+        if elsewhere is None:
+            _run_on_threads(plan, source, tasks, writer, summary, account, watch)
+        elif tasks:
+            _run_elsewhere(elsewhere, tasks, writer, account)
         if before_commit is not None:
             before_commit()
         missing, reasons = _losses(writer)
@@ -150,57 +163,61 @@ def _losses(writer: ItemWriter) -> tuple[tuple[int, ...], list[str]]:
     return tuple(missing), reasons
 
 
-def _run_tasks(
+class _Account:
+    """Adds up what is done and tells of it."""
+
+    def __init__(self, item: ItemPlan, resumed: int, progress: ProgressCallback | None, watch: Watch) -> None:
+        self._item, self._resumed, self._progress, self._watch = item, resumed, progress, watch
+        self._began = time.monotonic()
+        self._records, self._told, self._stored = resumed, resumed, 0
+
+    def add(self, task: int, n_bytes: int) -> None:
+        """One more task is durable."""
+        start, stop = self._item.task_range(task)
+        self._records += stop - start
+        self._stored += n_bytes
+        self.tell()
+
+    def tell(self) -> None:
+        """Say how far it is; never less than before."""
+        item = self._item
+        self._told = max(self._told, min(self._records + self._watch.ahead, item.length))
+        if self._progress is not None:
+            elapsed = time.monotonic() - self._began
+            self._progress(Progress(item.name, self._told, item.length, self._resumed, self._stored, elapsed))
+
+
+def _run_on_threads(
     plan: ConversionPlan,
     source: Source,
+    tasks: Sequence[int],
     writer: ItemWriter,
     summary: Summary,
-    progress: ProgressCallback | None,
+    account: _Account,
     watch: Watch,
 ) -> None:
     item = plan.item
-    tasks = [task for task in range(item.n_tasks) if task not in writer.finished]
-    resumed = sum(stop - start for start, stop in map(item.task_range, writer.finished))
-    began = time.monotonic()
-    records, told, stored = resumed, resumed, 0
 
     def work(task: int, block: Block) -> tuple[int, int]:
         if watch.stopping:
-            return 0, 0
-        start, stop = item.task_range(task)
-        columns = checked_columns(plan, block, start, stop)
-        share = {**summary.share(start, columns, block.missing), **damage_shares([block])}
-        reasons = [f"record {index}: {why}" for index, why in sorted(block.reasons.items())]
-        return stop - start, writer.write_task(task, columns, share, block.missing, reasons)
-
-    def account(future: Future[tuple[int, int]]) -> None:
-        nonlocal records, stored
-        done_records, done_bytes = future.result()
-        records += done_records
-        stored += done_bytes
-        tell()
-
-    def tell() -> None:
-        nonlocal told
-        told = max(told, min(records + watch.ahead, item.length))
-        if progress is not None:
-            elapsed = time.monotonic() - began
-            progress(Progress(item.name, told, item.length, resumed, stored, elapsed))
+            return task, 0
+        return task, writer.publish(stage_block(item, summary, writer.location, writer.area, task, block))
 
     def wait_for_one(pending: set[Future[tuple[int, int]]]) -> set[Future[tuple[int, int]]]:
         """Those that are not done yet; somebody who looks at a long task hears of it meanwhile."""
         done, left = wait(pending, timeout=SECONDS_BETWEEN_NEWS, return_when=FIRST_COMPLETED)
         while not done:
-            tell()
+            account.tell()
             done, left = wait(pending, timeout=SECONDS_BETWEEN_NEWS, return_when=FIRST_COMPLETED)
         for future in done:
-            account(future)
+            account.add(*future.result())
         return left
 
     pending: set[Future[tuple[int, int]]] = set()
     pool = ThreadPoolExecutor(plan.workers, thread_name_prefix="lazystore-convert")
     try:
-        for task, block in _blocks(item.task_range, tasks, source):
+        for task in tasks:
+            block = read_task(item, source, task)
             pending.add(pool.submit(work, task, block))
             del block
             # Wait for a place, then look at whoever is done: the first error stops everything.
@@ -215,37 +232,10 @@ def _run_tasks(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _blocks(
-    task_range: Callable[[int], tuple[int, int]], tasks: list[int], source: Source
-) -> Iterator[tuple[int, Block]]:
-    for task in tasks:
-        start, stop = task_range(task)
-        try:
-            block = source.read(start, stop)
-        except (LazystoreError, MemoryError):
-            raise
-        except (OSError, ValueError, EOFError, RuntimeError) as error:
-            names = ", ".join(identity.name for identity in source.info.identity[:1])
-            raise SourceError(f"cannot read records {start} to {stop} of {names}: {error}") from error
-        yield task, block
-
-
-def checked_columns(plan: ConversionPlan, block: Block, start: int, stop: int) -> Mapping[str, NDArray[Any]]:
-    """A block's columns, if they are what the source promised.
-
-    Raises
-    ------
-    SourceError
-        If a column has another shape or dtype.
-    """
-    columns: dict[str, NDArray[Any]] = {}
-    for spec in plan.item.columns:
-        values = np.asarray(block.columns[spec.path])
-        expected = (stop - start, *spec.shape[1:])
-        if values.shape != expected or values.dtype != spec.dtype:
-            raise SourceError(
-                f"the source gave {spec.path!r} as {values.dtype}{values.shape} for records {start} to "
-                f"{stop}, and promised {spec.dtype}{expected}; it may have changed: convert it again"
-            )
-        columns[spec.path] = values
-    return columns
+def _run_elsewhere(
+    stage: StageElsewhere, tasks: Sequence[int], writer: ItemWriter, account: _Account
+) -> None:
+    token = secrets.token_hex(8)
+    with writer.marked_run(token), contextlib.closing(stage(tasks, token)) as done:
+        for staged in done:
+            account.add(staged.task, writer.publish(staged))

@@ -210,6 +210,11 @@ class ItemWriter:
     # --- tasks --------------------------------------------------------------------------------
 
     @property
+    def area(self) -> ProgressArea:
+        """The item's progress area."""
+        return self._area
+
+    @property
     def finished(self) -> frozenset[int]:
         """Tasks that are durable."""
         return frozenset(self._finished)
