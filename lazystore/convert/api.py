@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.clock import Clock, match_times
+from lazystore.convert.on_client import checked_client, stage_on_client
 from lazystore.convert.plan import ConversionPlan, Settings, check_space, layout, make_plan, read_samples
 from lazystore.convert.recording import Cut, Recording, absolute_paths, check_opens_anywhere
 from lazystore.convert.report import ConversionReport, ItemReport
@@ -408,8 +409,6 @@ def execute(
 
 def _on_client(client: Any, one: Prepared, source: Any, location: LocalLocation) -> StageElsewhere:
     """What stages the tasks of a plan on a client's workers."""
-    from lazystore.convert.on_client import checked_client, stage_on_client
-
     checked = checked_client(client)
     recording = check_opens_anywhere(one.recording, type(source).__name__)
     return lambda tasks, token: stage_on_client(checked, Job.of(one.plan, recording, location, token), tasks)
