@@ -19,17 +19,21 @@ from pathlib import Path
 
 FILE = os.environ.get("LAZYSTORE_SCOREBOARD")
 
+CLUSTER = "tests/convert/test_distributed.py"
 CACHE = "tests/cache/test_state_machine.py tests/cache/test_fork.py tests/store/test_open_close.py"
 
 ROWS: dict[int, tuple[str, str]] = {
     1: ("a fault at every I/O call of a change", "tests/store/test_faults.py"),
-    2: ("random SIGKILLs, then resumed", "tests/store/test_kills.py -k random"),
+    2: ("random SIGKILLs, then resumed", f"tests/store/test_kills.py {CLUSTER} -k 'random or killed'"),
     3: ("a kill at 90 %, then resumed", "tests/store/test_kills.py -k near_the_end"),
     4: ("flips, cuts, zeros, deletes, swaps", "tests/store/test_damage.py -k never_read"),
     5: ("verify of clean stores", "tests/store/test_damage.py -k sound_stores"),
     6: ("a faulty network", "tests/test_remote_store.py tests/store/test_remote.py"),
     7: ("a full disk", "tests/store/test_disk_full.py"),
-    8: ("two converters; one stopped and revived", "tests/store/test_concurrent.py"),
+    8: (
+        "two converters; stopped and revived",
+        f"tests/store/test_concurrent.py {CLUSTER} -k 'concurrent or revived'",
+    ),
     9: ("damaged recordings", "tests/sources/test_events_fuzz.py tests/sources/test_video_damage.py"),
     10: ("eight threads, small budgets", "tests/cache/test_reader.py tests/cache/test_slots.py"),
     11: ("the cache against a dictionary; fork; 200 openings", CACHE),

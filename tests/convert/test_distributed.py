@@ -198,6 +198,35 @@ def test_one_goes_on_where_the_other_stopped(begins: str, client: Any, field: Pa
     assert ls.convert(field, store_path, **LAYOUT, client=client).items[0].already_there
 
 
+COORDINATOR = """
+import sys
+import distributed
+import lazystore as ls
+address, source, store = sys.argv[1:]
+if __name__ == "__main__":
+    with distributed.Client(address) as client:
+        ls.convert(source, store, chunks=2, shards=4, client=client)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills no processes")
+def test_a_coordinator_that_was_killed(client: Any, field: Path, store_path: Path) -> None:
+    """Its workers publish nothing for it any more; threads go on with what it published."""
+    command = [sys.executable, "-c", COORDINATOR, client.scheduler.address, str(field), str(store_path)]
+    coordinator = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    records = Path(f"{store_path}.progress/field/records")
+    while not (records.is_dir() and any(name.isdigit() for name in os.listdir(records))):
+        assert coordinator.poll() is None
+        time.sleep(0.001)
+    coordinator.kill()
+    coordinator.wait()
+    with pytest.raises(StoreError, match="conversion .* has not finished"):
+        ls.open(store_path)
+    assert ls.convert(field, store_path, **LAYOUT).items[0].tasks_resumed >= 1
+    assert files_of(store_path) == by_threads(field, store_path, **LAYOUT)
+    assert not list(store_path.rglob("*.partial"))
+
+
 # --- workers that die, stop and come back ---------------------------------------------------------
 
 
