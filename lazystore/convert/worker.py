@@ -16,6 +16,7 @@ from lazystore.convert.plan import ConversionPlan, codec_versions
 from lazystore.convert.recording import OpenRecording, Recording
 from lazystore.convert.summaries import Summary, summary_for
 from lazystore.convert.task import read_task, stage_block
+from lazystore.convert.watch import Watch
 from lazystore.errors import LazystoreError, SourceError, StoreError
 from lazystore.overviews.levels import Levels
 from lazystore.store.item_plan import ItemPlan
@@ -77,7 +78,7 @@ class _Running:
         self.job = job
         # Guarded by `_registry_lock`: tasks at work, and whether nobody will ask for more.
         self.n_tasks = 0
-        self.is_over = False
+        self.watch = Watch()
         self._location = LocalLocation(job.root)
         self._area = ProgressArea(Path(job.root), job.item.name)
         self._reading = threading.Lock()
@@ -114,7 +115,9 @@ class _Running:
                 ) from error
             try:
                 info = opened.source.info
-                summary = summary_for(info, item.columns, item.n_tasks, opened.source, self.job.levels)
+                summary = summary_for(
+                    info, item.columns, item.n_tasks, opened.source, self.job.levels, watch=self.watch
+                )
             except BaseException:
                 opened.close()
                 raise
@@ -159,7 +162,7 @@ def stage_in_worker(packed: bytes, token: str, task: int) -> StagedTask:
     finally:
         with _registry_lock:
             running.n_tasks -= 1
-            is_last = running.is_over and not running.n_tasks
+            is_last = running.watch.stopping and not running.n_tasks
         if is_last:
             running.close()
 
@@ -170,7 +173,7 @@ def forget(token: str) -> None:
         running = _registry.pop(token, None)
         if running is None:
             return
-        running.is_over = True
+        running.watch.stop()
         is_idle = not running.n_tasks
     if is_idle:
         running.close()
