@@ -40,6 +40,8 @@ from tests.scoreboard import record, scaled
 distributed = pytest.importorskip("distributed")
 
 N_SHARDS = 10
+# A process that begins imports all there is, from a cold disk perhaps.
+PATIENCE_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +334,7 @@ def test_a_worker_that_was_stopped_and_revived_changes_nothing(
             wanted = by_threads(other, store_path, **LAYOUT, name="a")
             ls.convert(other, store_path, **LAYOUT, name="a", client=client, overwrite=True)
         os.kill(stale.pid, signal.SIGCONT)
-        give_up_at = time.monotonic() + 30
+        give_up_at = time.monotonic() + PATIENCE_S
         while not (marks / "ended").exists() and stale.poll() is None:
             assert time.monotonic() < give_up_at, "the revived worker did not end its task"
             time.sleep(0.01)
@@ -352,7 +354,7 @@ class WaitUntilStopped:
         self._marks, self._give_up = marks, give_up
 
     def __call__(self, progress: Any) -> None:
-        give_up_at = time.monotonic() + 30
+        give_up_at = time.monotonic() + PATIENCE_S
         while not (self._marks / "stopped").exists():
             assert time.monotonic() < give_up_at, "no task went to the worker that was to be stopped"
             time.sleep(0.01)
