@@ -175,8 +175,7 @@ class Pixels:
             return True
         if frame.key_frame and not frame.is_corrupt:
             raise SourceError(
-                f"the picture changes from {self.width}x{self.height} to {frame.width}x{frame.height} "
-                "on the way; convert each part on its own with time="
+                f"the picture changes from {self.width}x{self.height} to {frame.width}x{frame.height}"
             )
         return False
 

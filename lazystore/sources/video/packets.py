@@ -184,9 +184,12 @@ def why_not_encoded(source: PacketSource) -> str | None:
     decoder = FrameDecoder(feed, frames, error=SourceError, remedy="keep it as pixels")
     try:
         for frame_index in _compared(source):
-            # One at a time: a frame that is read alone is not copied.
+            # One at a time: a frame that is read alone is not copied. Where that fails, pixels would, too.
             expected = shown.read(frame_index, frame_index + 1)
-            image = _decoded(decoder, record.pixels, frame_index)
+            try:
+                image = _decoded(decoder, record.pixels, frame_index)
+            except LazystoreError as error:
+                return str(error)
             wanted = None if expected.missing else expected.columns["data"][0]
             if image is None or wanted is None:
                 is_alike = image is wanted
@@ -194,8 +197,6 @@ def why_not_encoded(source: PacketSource) -> str | None:
                 is_alike = np.array_equal(image, wanted)
             if not is_alike:
                 return f"frame {frame_index} decodes differently without the container"
-    except LazystoreError as error:
-        return str(error)
     finally:
         decoder.close()
         source.close()

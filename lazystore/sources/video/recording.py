@@ -181,7 +181,7 @@ class VideoSource:
 
         def write(frame_index: int, frame: VideoFrame) -> None:
             nonlocal data
-            if not self.pixels.fits(frame):
+            if not self._fits(frame_index, frame):
                 unfit.append(frame_index)
             elif data is None:
                 data = self.pixels.image(frame)[None]
@@ -205,6 +205,17 @@ class VideoSource:
             tuple(frame for frame in doubtful if frame not in reasons),
             tuple(sorted(broken.intersection(self._packets_of(start, stop)))) if broken else (),
         )
+
+    def _fits(self, frame_index: int, frame: VideoFrame) -> bool:
+        try:
+            return self.pixels.fits(frame)
+        except SourceError as error:
+            assert self._info.ticks is not None
+            at_s = float((self.frames.pts[frame_index] - self.frames.pts[0]) * self._info.ticks.time_base)
+            raise SourceError(
+                f"{self.path.name!r}: {error}, by frame {frame_index} ({at_s:.3f} s after the first); "
+                "convert what is before the change with time=, and cut the rest into a file of its own"
+            ) from error
 
     def _packets_of(self, start: int, stop: int) -> range:
         """Packets of the groups that frames [start, stop) belong to."""
