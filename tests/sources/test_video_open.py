@@ -49,6 +49,28 @@ def test_containers_are_known_by_content(file_name: str, codec: str, pix_fmt: st
     assert VIDEO.open(renamed, {})[0].info.length == 8
 
 
+@pytest.mark.parametrize("ending", [".mjpeg", ".mjpg"])
+def test_pictures_one_after_the_other_are_a_video(ending: str, tmp_path: Path) -> None:
+    """A raw MJPEG stream begins as the image does that its first picture is."""
+    path = write_video(
+        tmp_path / "a.mjpeg", "mjpeg", pix_fmt="yuvj420p", options={}, count=6, container="mjpeg"
+    ).rename(tmp_path / f"b{ending}")
+    assert recognise(path) == ("video", "video")
+    (source,) = open_path(path)
+    assert source.info.length == 6
+    source.close()
+    assert recognise(path.rename(tmp_path / "b.jpg")) == ("images", "stack")
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.nut", "a.mp4", "a.flv"])
+def test_a_late_start_is_no_loss(name: str, tmp_path: Path) -> None:
+    """Some headers say when a recording ends, others how long it is."""
+    late = write_video(tmp_path / name, options=X264_NO_B, count=50, pts=range(200, 250))
+    (source,) = VIDEO.open(late, {})
+    assert source.info.problems == ()
+    source.close()
+
+
 def test_names_alone_are_a_weak_claim(tmp_path: Path) -> None:
     """A raw stream has no magic: its ending claims it, without certainty, and GIF too."""
     path = write_video(tmp_path / "a.h264", count=5)

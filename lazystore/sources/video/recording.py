@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 SCANS = ("auto", "packets", "decode")
+# Containers whose headers say when the recording ends, not how long it is.
+_COUNT_FROM_0 = ("matroska", "asf", "nut")
+_JPEGS = (".mjpeg", ".mjpg")
 
 
 class VideoFormat:
@@ -74,6 +77,8 @@ class VideoFormat:
 
     def recognise(self, path: Path, head: bytes) -> Recognition | None:
         container = container_of(head)
+        if container is None and path.suffix.lower() in _JPEGS and head.startswith(b"\xff\xd8\xff"):
+            container = "pictures one after the other"  # else it would be the first of them, an image
         if container is not None:
             return Recognition(certain=True, note=container)
         if path.suffix.lower() in EXTENSIONS and path.is_file():
@@ -344,7 +349,9 @@ def _count_problems(
     problems = []
     promised_s = promised_duration_s(container, stream)
     there_s = scan.packets.span() * stream.time_base.num / stream.time_base.den
-    if promised_s - there_s > max(0.5, 0.02 * promised_s):
+    counts_from_0 = container.format.name.split(",")[0] in _COUNT_FROM_0
+    before_s = max(0.0, (stream.start_time or 0) * stream.time_base.num / stream.time_base.den)
+    if promised_s - there_s - before_s * counts_from_0 > max(0.5, 0.02 * promised_s):
         problems.append(f"its header promises {promised_s:.3f} s, {there_s:.3f} s are there")
     if scan.errors:
         problems.append(f"its container is damaged in {len(scan.errors)} places: {scan.errors[0]}")
