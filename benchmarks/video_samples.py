@@ -178,3 +178,22 @@ def _break_packet(path: Path, number: int) -> None:
     content = bytearray(path.read_bytes())
     content[position + keep : position + size] = bytes(size - keep)
     path.write_bytes(content)
+
+
+def repeat(source: Path, target: Path, times: int) -> None:
+    """A video so many times over, its packets one after the other."""
+    with av.open(str(target), "w") as writing:
+        out: Any = None
+        offset = 0
+        for _ in range(times):
+            with av.open(str(source)) as reading:
+                stream = reading.streams.video[0]
+                out = out or writing.add_stream_from_template(stream, opaque=True)
+                end = 0
+                for packet in reading.demux(stream):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    end = max(end, packet.pts + (packet.duration or 0))
+                    packet.pts, packet.dts, packet.stream = packet.pts + offset, packet.dts + offset, out
+                    writing.mux(packet)
+                offset += end
