@@ -27,6 +27,8 @@ MAX_PLACES = 1500
 MAX_LINES = 8
 # The same of units, and of the ticks of one row.
 MAX_ROWS, MAX_TICKS = 64, 20_000
+# A step of time that is so many times longer than the others is a pause.
+PAUSE_STEPS = 50
 # Of the span of all items: one that covers less has an axis of its own.
 LEAST_SHARE = 0.2
 # Longer side of a picture in the strip, in pixels.
@@ -248,6 +250,16 @@ def _line_names(item: LazyArray) -> list[str]:
     return [" ".join(filter(None, parts)) for parts in itertools.product(*names)]
 
 
+def _pauses(times: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where times go on after a pause: many times longer than the steps between them.
+
+    >>> _pauses(np.array([0.0, 1, 2, 3, 90, 91])).tolist()
+    [4]
+    """
+    steps = np.diff(times)
+    return np.flatnonzero(steps > PAUSE_STEPS * np.median(steps)) + 1 if len(steps) else np.zeros(0, np.intp)
+
+
 def _draw_intensity(axes: Axes, item: LazyArray) -> None:
     """Mean of each frame, and the span between its smallest and its largest value, from statistics."""
     times = _time_of(axes, item)
@@ -268,6 +280,9 @@ def _draw_intensity(axes: Axes, item: LazyArray) -> None:
     sums = np.add.reduceat(np.where(lost, 0.0, mean), edges)
     mean = np.where(frames > 0, sums / np.maximum(frames, 1), np.nan)
     low, high = np.fmin.reduceat(low, edges), np.fmax.reduceat(high, edges)
-    axes.fill_between(times[edges], low, high, color="tab:blue", alpha=0.2, lw=0, label="smallest to largest")
-    axes.plot(times[edges], mean, lw=0.9, color="tab:blue", label="mean")
+    at, pauses = times[edges], _pauses(times[edges])
+    # Nothing is drawn where nothing was recorded.
+    at, mean, low, high = (np.insert(row, pauses, np.nan) for row in (at, mean, low, high))
+    axes.fill_between(at, low, high, color="tab:blue", alpha=0.2, lw=0, label="smallest to largest")
+    axes.plot(at, mean, lw=0.9, color="tab:blue", label="mean")
     axes.legend(**LEGEND)

@@ -85,6 +85,20 @@ def test_intervals_have_a_colour_a_label(labels: list[str] | None, store_path: P
     assert (axes.get_legend() is not None) == (n == 3 and labels is not None)
 
 
+def test_nothing_is_drawn_across_a_pause(store_path: Path, tmp_path: Path) -> None:
+    """Ten frames, an hour of nothing, ten frames: two lines."""
+    np.save(tmp_path / "a.npy", np.random.default_rng(1).integers(0, 9, (20, 4, 5), np.uint8))
+    times = [*range(10), *range(3600, 3610)]
+    (tmp_path / "times.csv").write_text("\n".join(["t", *map(str, times)]) + "\n")
+    words = ["--kind", "stack", "--times", tmp_path / "times.csv", "-q"]
+    assert run("convert-to-zarr", tmp_path / "a.npy", store_path, *words).status == 0
+    axes = store_picture.empty_figure(4, 2).subplots()
+    with ls.open(store_path) as store:
+        store_picture._draw_intensity(axes, store["a"])
+    drawn = np.asarray(axes.lines[-1].get_ydata())
+    assert np.flatnonzero(np.isnan(drawn)).tolist() == [10]
+
+
 def test_lines_are_named(session: Path, tmp_path: Path) -> None:
     """By the labels of the axes that tell them apart."""
     with ls.open(session) as store:
