@@ -123,18 +123,22 @@ def motion_of(history: History, n_chunks: int) -> Motion | None:
 def _run_at_end(steps: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """The last steps that go one way without a jump; empty where the last step is itself a jump."""
     lengths = [length for length, _ in steps]
-    if not lengths or _is_jump(lengths[-1], median([abs(length) for length in lengths[-4:-1]] or [0])):
+    if not lengths or _stands_out(lengths[-1], lengths[-4:-1]):
         return []
     first = len(steps) - 1
     while first and lengths[first - 1] * lengths[-1] > 0:
-        usual = median([abs(length) for length in lengths[first : first + RECENT_STEPS]])
-        if _is_jump(lengths[first - 1], usual):
+        if _stands_out(lengths[first - 1], lengths[first : first + RECENT_STEPS]):
             break
         first -= 1
     run = list(steps[first:])
     # Long strides mean something only when they repeat: two in a row happen by chance.
     is_scatter = len(run) < 3 and max(abs(length) for length, _ in run) > JUMP_CHUNKS
     return [] if is_scatter else run
+
+
+def _stands_out(length: int, others: Sequence[int]) -> bool:
+    """Whether a step is a jump among others; what they are is seldom looked at, in playback never."""
+    return abs(length) > JUMP_CHUNKS and _is_jump(length, median([abs(other) for other in others] or [0]))
 
 
 def _is_jump(length: int, usual: float) -> bool:
@@ -204,7 +208,12 @@ def predict(history: History, n_chunks: int, max_chunks: int) -> list[int]:
     [0, 99, 89]
     """
     motion = motion_of(history, n_chunks)
-    if motion is None or not motion.stride or max_chunks < 1:
+    return [] if motion is None else ahead_of(motion, n_chunks, max_chunks)
+
+
+def ahead_of(motion: Motion, n_chunks: int, max_chunks: int) -> list[int]:
+    """The same for a motion that is known."""
+    if not motion.stride or max_chunks < 1:
         return []
     count = min(max_chunks, 1 << min(motion.run, MAX_DOUBLINGS))
     direction = 1 if motion.stride > 0 else -1

@@ -134,19 +134,15 @@ class ChunkPool:
             return True
         now = monotonic()
         while over > 0:
-            candidates = [
-                (*worst, number)
-                for number, shelf in enumerate(self.shelves.values())
-                if (worst := shelf.worst(now)) is not None
-            ]
-            if not candidates:
+            worst, owner = None, None
+            for shelf in self.shelves.values():
+                found = shelf.worst(now)
+                if found is not None and (worst is None or found > worst):
+                    worst, owner = found, shelf
+            if worst is None or owner is None or (within_s is not None and worst[0] <= within_s):
                 return False
-            score, index, number = max(candidates)
-            if within_s is not None and score <= within_s:
-                return False
-            shelf = list(self.shelves.values())[number]
-            entry = shelf.drop(index)
-            shelf.evictions += 1
+            entry = owner.drop(worst[1])
+            owner.evictions += 1
             self.resident_bytes -= entry.nbytes
             over -= entry.nbytes
             # Only now: its memory comes back, and stays for whoever the room is made for.

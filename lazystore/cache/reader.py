@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lazystore.cache.loading import copied_into, read_chunks, read_into_slots
 from lazystore.cache.passes import passes
 from lazystore.cache.planning import jobs_ahead
-from lazystore.cache.policy import after_lingering, motion_of, predict
+from lazystore.cache.policy import after_lingering, ahead_of, motion_of, predict
 from lazystore.cache.pool import ChunkPool, shared_pool
 from lazystore.cache.prefetch import Job, Plan, Prefetcher, shared_prefetcher
 from lazystore.cache.shelf import Entry, Load, Shelf, sealed
@@ -318,14 +318,14 @@ class CachedReader:
         playhead, n_chunks = self._playhead, self._grid[0]
         history = playhead.history()
         motion = motion_of(history, n_chunks)
-        if motion is None or not self.is_open:
-            return Plan()
-        if not motion.stride and self._lingers_in != motion.position:
+        is_still = motion is not None and not motion.stride and self._lingers_in != motion.position
+        if motion is None or is_still or not self.is_open:
             return Plan()
         tails = list(playhead.tails_before | playhead.tails) or [(0,) * (len(self._grid) - 1)]
         room = self._pool.limit_bytes // AHEAD_SHARE_OF_BUDGET // max(1, self._chunk_nbytes * len(tails))
         if motion.stride:
-            numbers = self.policy(history, n_chunks, room)
+            usual = self.policy is predict  # which would work out the same motion again
+            numbers = ahead_of(motion, n_chunks, room) if usual else self.policy(history, n_chunks, room)
         else:
             numbers = after_lingering(motion, n_chunks)[:room]
         return jobs_ahead(numbers, motion, tails, self._entries, self._group_of, room)
