@@ -246,6 +246,44 @@ def test_a_cut_file_gives_what_it_has(tmp_path: Path, how: dict[str, Any]) -> No
     source.close()
 
 
+def test_a_cut_file_of_compressed_pages_says_what_it_lacks(tmp_path: Path) -> None:
+    """Their places were written behind them all: those in front of the cut cannot be found."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, frames(10, 16, 16), compression="zlib", photometric="minisblack")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = open_one(path)
+    assert "the file is cut: it describes 10 images, 1 can be found" in source.info.problems
+    source.close()
+
+
+def test_a_cut_file_written_frame_by_frame(tmp_path: Path) -> None:
+    """The pages in front of the cut are there, that which it goes through is missing."""
+    path = tmp_path / "a.tif"
+    array = frames(9, 16, 16)
+    with tifffile.TiffWriter(path) as writer:
+        for page in array:
+            writer.write(page)
+    with tifffile.TiffFile(path) as tiff:
+        tags = tiff.pages[6].offset
+    path.write_bytes(path.read_bytes()[: tags + 20])
+    source = open_one(path)
+    block = source.read(0, source.info.length)
+    assert (source.info.length, block.missing) == (7, (6,))
+    np.testing.assert_array_equal(block.columns["data"][:6], array[:6])
+    source.close()
+
+
+def test_damaged_tags_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """tifffile raises anything on them."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, frames(3, 8, 8), photometric="minisblack")
+    monkeypatch.setattr(tifffile.TiffPageSeries, "dataoffset", property(lambda _: 1 // 0))
+    with pytest.raises(
+        SourceError, match=r"'a.tif' cannot be read: its tags are damaged \(ZeroDivisionError"
+    ):
+        open_one(path)
+
+
 def test_a_broken_chain_of_pages_is_told(tmp_path: Path) -> None:
     """Where the tags of later pages are lost, the frames that are left come with a problem line."""
     path = tmp_path / "a.tif"

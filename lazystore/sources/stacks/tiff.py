@@ -8,6 +8,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.errors import MissingExtraError, SourceError
+from lazystore.errors import LazystoreError, MissingExtraError, SourceError
 from lazystore.protocols import Block, Column, Recognition, Source, SourceInfo, Ticks
 from lazystore.schema import JSON
 from lazystore.sources.arrays.npy import FileBytes, bytes_of, to_native
 from lazystore.sources.frames import RATE_OPTION, check_storable, even_ticks
 from lazystore.sources.identity import identify_file
 from lazystore.sources.options import Option
-from lazystore.sources.stacks.decoding import FrameDecoder
+from lazystore.sources.stacks.decoding import FrameDecoder, reason_of
 
 TIFF_MAGICS = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _CHANNEL_AXES = "CS"
@@ -117,15 +118,22 @@ class TiffSource:
         try:
             with _listening(self._remarks):
                 self._prepare(options)
-        except BaseException:
+        except BaseException as error:
             self.close()
-            raise
+            if isinstance(error, LazystoreError | MemoryError | ImportError) or not isinstance(
+                error, Exception
+            ):
+                raise
+            # tifffile raises anything on damaged tags.
+            raise SourceError(
+                f"{path.name!r} cannot be read: its tags are damaged ({reason_of(error)}); restore it"
+            ) from error
 
     def _prepare(self, options: Mapping[str, Any]) -> None:
         path = self._path
         wanted = options.get("series")
         movie = _movie_of_single_images(self._tiff) if wanted is None and len(self._tiff.pages) > 1 else None
-        series = movie or self._choose(wanted)
+        series: Any = movie or self._choose(wanted)
         dtype = np.dtype(series.dtype)
         axes, shape = str(series.axes), tuple(int(size) for size in series.shape)
         self._pages = series.pages
@@ -156,6 +164,12 @@ class TiffSource:
                 self._remarks.append(
                     f"the file is cut: it holds {whole} of {self._n_pages} pages, the others are missing"
                 )
+        described = _described_shape(self._tiff.pages.first)
+        promised = math.prod(described) // math.prod(self._layout.page_shape) if described else 0
+        if promised > self._n_pages:
+            self._remarks.append(
+                f"the file is cut: it describes {promised} images, {self._n_pages} can be found"
+            )
         column = Column("data", self._layout.dims, self._layout.shape, dtype.newbyteorder("="))
         attributes: dict[str, JSON] = {
             "axes": axes,
@@ -298,22 +312,34 @@ def _listening(remarks: list[str]) -> Iterator[None]:
         logger.removeFilter(keep)
 
 
-def _movie_of_single_images(tiff: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Movie:
+    """What is used of tifffile's series; its own holds every page."""
+
+    pages: Any
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_multifile: bool = False
+    transform: None = None
+
+
+def _movie_of_single_images(tiff: Any) -> _Movie | None:
     """All images of a file as one series where ``TiffWriter.write(frame)`` wrote them one by one.
 
     tifffile's writer marks each of these as a series of its own, and its reader takes hours to list
     a hundred thousand. None if that is not what the file holds.
     """
-    import tifffile
-
     first = tiff.pages.first
     for number in range(len(tiff.pages)):
-        page = tiff.pages[number] if number else first
+        try:
+            page = tiff.pages[number] if number else first
+        except Exception:  # of damaged tags, anything; to read that page will say so
+            continue
         is_alone = _described_shape(page) == page.shape
         if not is_alone or (page.shape, page.dtype) != (first.shape, first.dtype):
             return None
-    shape = (len(tiff.pages), *first.shape)
-    return tifffile.TiffPageSeries(tiff.pages, shape, first.dtype, f"I{first.axes}", parent=tiff)
+    return _Movie(tiff.pages, f"I{first.axes}", (len(tiff.pages), *first.shape), first.dtype)
 
 
 def _described_shape(page: Any) -> tuple[int, ...] | None:
