@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
+from lazystore.convert.lanes import Lanes
 from lazystore.convert.worker import Job, forget, stage_in_worker
 from lazystore.errors import LazystoreError, MissingExtraError, StoreError, UsageError
 from lazystore.store.staged import StagedTask
@@ -89,34 +91,43 @@ def stage_on_client(client: Any, job: Job, tasks: Sequence[int]) -> Generator[St
     distributed = _distributed()
     packed = job.packed()
     running = distributed.as_completed(loop=client.loop)
-    futures: set[Any] = set()
-    waiting = iter(tasks)
-    places = counted_at = 0.0
+    lanes = Lanes(tasks)
+    worker_of: dict[Any, str] = {}
+    threads: dict[str, int] = {}
+    counted_at = 0.0
 
     def submit() -> None:
         """Fill the free places."""
-        nonlocal places, counted_at
+        nonlocal threads, counted_at
         if time.monotonic() - counted_at > COUNT_EVERY_S:
-            # Without a worker dask waits for the next one to come.
-            places = max(1, TASKS_A_THREAD * sum(client.nthreads().values()))
+            # Where all are gone, dask keeps what is submitted for the next one to come.
+            threads = client.nthreads() or {"": 1}
             counted_at = time.monotonic()
-        while len(futures) < places and (task := next(waiting, None)) is not None:
-            future = client.submit(
-                stage_in_worker, packed, job.token, task, key=f"lazystore-{job.token}-{task}", pure=False
-            )
-            futures.add(future)
-            running.add(future)
+        taken = Counter(worker_of.values())
+        for worker, n_threads in threads.items():
+            while taken[worker] < TASKS_A_THREAD * n_threads:
+                if (task := lanes.next(worker)) is None:
+                    return
+                future = client.submit(
+                    stage_in_worker, packed, job.token, task,
+                    key=f"lazystore-{job.token}-{task}", pure=False,
+                    # A wish: another one does it if this one is gone.
+                    workers=[worker] if worker else None, allow_other_workers=bool(worker),
+                )  # fmt: skip
+                worker_of[future] = worker
+                taken[worker] += 1
+                running.add(future)
 
     try:
         submit()
         for future in running:
-            futures.discard(future)
+            del worker_of[future]
             staged = _result(future, distributed)
             submit()
             yield staged
     finally:
-        if futures:
-            client.cancel(list(futures))
+        if worker_of:
+            client.cancel(list(worker_of))
         _forget(client, job.token)
 
 
