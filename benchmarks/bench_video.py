@@ -12,7 +12,8 @@ page cache warm, medians:
   these its extremes and sums;
 - a frame anywhere: PyAV seeks to the key frame before and decodes up to the frame's time; cv2 sets
   CAP_PROP_POS_FRAMES and reads (which frame that gives is the business of bench_video_errors);
-- in order: PyAV decodes from first to last, to arrays, and keeps none of them, or all of them;
+- in order: PyAV decodes from first to last, to arrays, and keeps none of them, or all of them; every way in a
+  process of its own that has played once before;
 - backwards: PyAV and cv2 as for a frame anywhere, from last to first, over a part of the frames.
 
 lazystore is asked through `ls.open`, with its cache, twice in order: with a budget of 64 MB, as for a movie
@@ -22,11 +23,14 @@ machines that have other work.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,6 +42,7 @@ from numpy.typing import NDArray
 import lazystore as ls
 from benchmarks.program import command_line, keep
 from benchmarks.video_samples import CODECS, repeat, write_codec
+from lazystore.cache.memory import parse_bytes
 from lazystore.store.manifest import read_root
 
 type Row = dict[str, Any]
@@ -45,6 +50,8 @@ type Row = dict[str, Any]
 SEED = 3
 SMALL_BUDGET = "64MB"
 LARGE_BUDGET = "4GB"
+# Of glibc's allocator, read when a process begins.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
 # Of the corpus' longest recording: what a conversion costs once is then little beside its frames.
 TIMES_OVER = 10
 
@@ -174,7 +181,7 @@ def measure(path: Path, name: str, folder: Path, *, looks: int, rounds: int) -> 
         "store_of_source": stored / path.stat().st_size,
     }
     row |= measure_jumps(path, store, times, looks)
-    row |= measure_play(path, store, rounds)
+    row |= measure_play(path, store, n_frames, rounds)
     return row | measure_backwards(path, store, times, looks)
 
 
@@ -231,34 +238,89 @@ def measure_jumps(path: Path, store: Path, times: list[int], looks: int) -> Row:
     }
 
 
-def measure_play(path: Path, store: Path, rounds: int) -> Row:
-    """From first to last."""
-    row: Row = {}
-    bare: list[tuple[float, float]] = []
-    bare_kept: list[tuple[float, float]] = []
-    ours: dict[str, list[tuple[float, float]]] = {SMALL_BUDGET: [], LARGE_BUDGET: []}
+def play_once(way: str, path: Path, opened: Any) -> tuple[float, float]:
+    """One pass from first to last, in one of four ways: seconds by the clock, and of the processor."""
+    if way in ("bare", "bare, kept"):
+        with Timed() as timed:
+            decode_all(path, [] if way == "bare, kept" else None)
+        return timed.wall_s, timed.cpu_s
+    if opened is not None:
+        return play_item(opened["video"])
+    with ls.open(path, cache_bytes=way) as fresh:
+        fresh["video"][0]
+        return play_item(fresh["video"])
+
+
+def play_item(item: Any) -> tuple[float, float]:
+    with Timed() as timed:
+        for index in range(len(item)):
+            item[index]
+    return timed.wall_s, timed.cpu_s
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for processes that begin inside."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def play_when_asked(way: str, path: Path, asked: Connection) -> None:
+    """In a process of its own: a pass to warm up, then one whenever something is asked for."""
+    with contextlib.ExitStack() as stack:
+        opened = None
+        if way == SMALL_BUDGET:
+            store = stack.enter_context(ls.open(path, cache_bytes=way))
+            # What is in the cache already would not be decoded: a short one is opened anew for each pass.
+            if store["video"].nbytes > 4 * parse_bytes(way, "way"):
+                opened = store
+            else:
+                store.close()
+        play_once(way, path, opened)
+        while asked.recv():
+            asked.send(play_once(way, path, opened))
+
+
+def measure_play(path: Path, store: Path, n_frames: int, rounds: int) -> Row:
+    """From first to last, by turns; each way in a process of its own.
+
+    Where frames are not kept the allocator is told to keep their memory: else it gives it back after some
+    frames and not after others, by what else was ever freed, and a bare decode is twice as slow or not.
+    """
+    context = get_context("spawn")
+    ways = {"bare": path, "bare, kept": path, SMALL_BUDGET: store, LARGE_BUDGET: store}
+    pipes: dict[str, Connection] = {}
+    processes = []
+    for way, place in ways.items():
+        pipes[way], theirs = context.Pipe()
+        processes.append(context.Process(target=play_when_asked, args=(way, place, theirs), daemon=True))
+        with environment(KEEP_MEMORY if way in ("bare", SMALL_BUDGET) else {}):
+            processes[-1].start()
+        theirs.close()
+    found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(rounds):
-        with Timed() as timed:
-            count = decode_all(path)
-        bare.append((count / timed.wall_s, count / timed.cpu_s))
-        with Timed() as timed:
-            decode_all(path, [])
-        bare_kept.append((count / timed.wall_s, count / timed.cpu_s))
-        for budget, found in ours.items():
-            with ls.open(store, cache_bytes=budget) as opened:
-                item = opened["video"]
-                item[0]
-                with Timed() as timed:
-                    for index in range(len(item)):
-                        item[index]
-                found.append((len(item) / timed.wall_s, len(item) / timed.cpu_s))
-    row["play_bare_hz"] = median(wall for wall, _ in bare)
-    row["play_bare_kept_hz"] = median(wall for wall, _ in bare_kept)
-    for budget, beside in ((SMALL_BUDGET, bare), (LARGE_BUDGET, bare_kept)):
-        key, found = f"play_{budget.lower()}", ours[budget]
-        row[f"{key}_hz"] = median(wall for wall, _ in found)
-        row[f"{key}_ratio"] = row[f"{key}_hz"] / median(wall for wall, _ in beside)
-        row[f"{key}_cpu_ratio"] = median(cpu for _, cpu in found) / median(cpu for _, cpu in beside)
+        for way, pipe in pipes.items():
+            pipe.send(True)
+            found[way].append(pipe.recv())
+    for pipe in pipes.values():
+        pipe.send(False)
+    for process in processes:
+        process.join()
+    wall_s, cpu_s = ({way: median(pair[i] for pair in found[way]) for way in ways} for i in (0, 1))
+    row: Row = {
+        "play_bare_hz": n_frames / wall_s["bare"],
+        "play_bare_kept_hz": n_frames / wall_s["bare, kept"],
+    }
+    for budget, beside in ((SMALL_BUDGET, "bare"), (LARGE_BUDGET, "bare, kept")):
+        key = f"play_{budget.lower()}"
+        row[f"{key}_hz"] = n_frames / wall_s[budget]
+        row[f"{key}_ratio"] = wall_s[beside] / wall_s[budget]
+        row[f"{key}_cpu_ratio"] = cpu_s[beside] / cpu_s[budget]
     return row
 
 
