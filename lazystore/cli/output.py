@@ -107,7 +107,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
             total=progress.total_records,
             completed=progress.records,
             rate=f"{progress.rate_hz:,.0f}/s",
-            left="" if left is None else f"{seconds_text(left)} left",
+            left=f"{seconds_text(left)} left" if left else "",
         )
 
     with bar:
