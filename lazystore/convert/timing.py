@@ -214,10 +214,14 @@ def range_of_span(times: NDArray[np.float64] | Timing, span: TimeSpan | None) ->
     start = 0 if low is None else bisect_left(indices, low, key=key)
     stop = n_records if high is None else bisect_left(indices, high, key=key)
     if start >= stop:
+        if low is not None and high is not None and high <= low:
+            raise UsageError(
+                f"time {low!r} to {high!r} s ends where it starts, or before; expected A:B, A < B"
+            )
+        asked = " ".join(f"{word} {at!r} s" for word, at in (("from", low), ("to", high)) if at is not None)
         first, last = key(0), key(n_records - 1)
         raise UsageError(
-            f"time {low!r} to {high!r} s holds no record; "
-            f"the recording runs from {first:.6g} s to {last:.6g} s"
+            f"time {asked} holds no record; the recording runs from {first:.6g} s to {last:.6g} s"
         )
     return start, stop
 

@@ -159,9 +159,14 @@ def _unknown(
     rows: Sequence[FormatRow],
     by_ending: Sequence[FormatRow],
 ) -> UnknownFormatError:
-    looks = describe_folder(path) if path.is_dir() else describe_file(head)
-    named = f" although it is named like {' or '.join(row.name for row in by_ending)}" if by_ending else ""
     wanted = f" of kind {kind!r}" if kind else ""
+    if path.is_dir():
+        return UnknownFormatError(
+            f"{path.name!r} is {describe_folder(path)}, which is no recording{wanted} that lazystore reads; "
+            "pass the files themselves, with --concat where they are parts of one recording"
+        )
+    looks = describe_file(head)
+    named = f" although it is named like {' or '.join(row.name for row in by_ending)}" if by_ending else ""
     known = ", ".join(row.name for row in rows)
     return UnknownFormatError(
         f"{path.name!r} looks like {looks}{named}, which is no format{wanted} that lazystore reads; "

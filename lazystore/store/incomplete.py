@@ -38,7 +38,7 @@ class UnfinishedItem:
         """One line: how far it is, and how to go on."""
         return (
             f"conversion of {self.record.name!r} has not finished: {self.finished_tasks} of {self.n_tasks} "
-            "shards are done; run the same convert-to-zarr command again to resume it, or open with "
+            "shards are done; run the same command again to resume it, or open with "
             "allow_incomplete=True to see what is there"
         )
 

@@ -160,6 +160,8 @@ FIELD_WORDS: dict[str, tuple[int, str]] = {
     "-o foo": (2, "--option 'foo' is not KEY=VALUE"),
     "--time a:b": (2, "--time 'a:b' is not A:B in seconds"),
     "--time 5": (2, "--time '5' is not A:B in seconds"),
+    "--time 900:": (2, "time from 900.0 s holds no record; the recording runs from 0 s to 199 s"),
+    "--time 9:4": (2, "time 9.0 to 4.0 s ends where it starts, or before; expected A:B, A < B"),
     "--time 900:901": (2, "holds no record; the recording runs from 0 s to 199 s"),
     "--crop 1,2": (2, "--crop '1,2' is not Y0:Y1,X0:X1"),
     "--crop 0:400,0:5": (2, "does not lie in frames of 40 x 30"),

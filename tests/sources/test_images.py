@@ -229,7 +229,7 @@ def test_a_folder_without_images_is_no_format(tmp_path: Path) -> None:
     """The error says what the folder holds."""
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "a.txt").write_text("x")
-    with pytest.raises(UnknownFormatError, match=r"'f' looks like a folder with 1 \.txt"):
+    with pytest.raises(UnknownFormatError, match=r"'f' is a folder with 1 \.txt"):
         open_sources(tmp_path / "f")
     with pytest.raises(SourceError, match="folder 'f' holds no images; expected"):
         open_sources(tmp_path / "f", format="images")

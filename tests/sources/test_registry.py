@@ -187,10 +187,10 @@ def test_missing_and_empty_inputs_are_one_line_errors(tmp_path: Path) -> None:
         open_sources(empty, format="npy")
     folder = tmp_path / "folder"
     folder.mkdir()
-    with pytest.raises(UnknownFormatError, match="looks like a folder without files"):
+    with pytest.raises(UnknownFormatError, match="is a folder without files"):
         open_sources(folder)
     (folder / "a.txt").write_text("x")
-    with pytest.raises(UnknownFormatError, match=r"looks like a folder with 1 \.txt"):
+    with pytest.raises(UnknownFormatError, match=r"is a folder with 1 \.txt"):
         open_sources(folder)
 
 

@@ -69,12 +69,10 @@ def test_nobody_sees_an_item_before_its_commit(source: Path, store_path: Path) -
     unfinished(source, store_path)
     with pytest.raises(FileNotFoundError):
         zarr.open_group(store_path, mode="r")
-    with pytest.raises(
-        IncompleteStoreError, match=r"[234] of 5 shards are done; run the same convert-to-zarr"
-    ):
+    with pytest.raises(IncompleteStoreError, match=r"[1-4] of 5 shards are done; run the same command again"):
         ls.open(store_path)
     assert verify(LocalLocation(store_path)).exit_status in (4, 5)
-    assert 1 <= convert(source, store_path).tasks_done <= 3
+    assert 1 <= convert(source, store_path).tasks_done <= 4
     np.testing.assert_array_equal(zarr.open_group(store_path, mode="r")["frames/data"][...], FRAMES)
     with xr.open_datatree(store_path, engine="zarr") as tree:
         np.testing.assert_array_equal(tree["frames/data"].values, FRAMES)
