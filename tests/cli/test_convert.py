@@ -192,15 +192,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 import lazystore.cli as cli
 from lazystore.store.location import LocalLocation
 
-write = LocalLocation.write
+stage = LocalLocation.stage
 
 def slow(self, key, parts):
-    write(self, key, parts)
+    staged = stage(self, key, parts)
     if "/c/" in key:
         print("shard", flush=True)
         time.sleep(0.05)
+    return staged
 
-LocalLocation.write = slow
+LocalLocation.stage = slow
 sys.exit(cli.convert_main())
 """
 
