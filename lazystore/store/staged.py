@@ -63,8 +63,14 @@ def stage_task(
         The store, and the item's progress area.
     plan
         The item; its attributes are not needed.
-    task, columns, shares, missing, reasons
-        As for `ItemWriter.write_task`.
+    task
+        Its number.
+    columns
+        The task's records of every column, by path.
+    shares
+        What is computed on the way; its record gives it back.
+    missing, reasons
+        Records (numbered in the recording) that the source lost, and what it said of them.
     """
     entries: list[Entry] = []
     files: list[tuple[str, str]] = []

@@ -32,7 +32,7 @@ from lazystore.store.lock import file_lock
 from lazystore.store.manifest import Entry, read_entries, read_root, write_manifest
 from lazystore.store.progress import PLAN, REMOVAL, ProgressArea, TaskRecord, unfinished_items
 from lazystore.store.shard import cut_in_files, encode_file
-from lazystore.store.staged import StagedTask, stage_task
+from lazystore.store.staged import StagedTask
 
 MANIFEST_FOLDER = "manifest"
 # Keys below an item that a conversion may have written; anything else there is a person's own.
@@ -42,7 +42,7 @@ _OURS = re.compile(r"(.*/)?(zarr\.json|c([/.]\d+)*|manifest/(root|page-\d+)-[0-9
 class ItemWriter:
     """The one writer of one item; a context manager that holds the item's lock.
 
-    `write_task` may be called from several threads; everything else from one.
+    `publish` may be called from several threads; everything else from one.
     """
 
     def __init__(
@@ -218,31 +218,6 @@ class ItemWriter:
     def finished(self) -> frozenset[int]:
         """Tasks that are durable."""
         return frozenset(self._finished)
-
-    def write_task(
-        self,
-        task: int,
-        columns: Mapping[str, NDArray[Any]],
-        shares: Mapping[str, NDArray[Any]],
-        missing: Sequence[int] = (),
-        reasons: Sequence[str] = (),
-    ) -> int:
-        """Encode and write one task's files, then record it; returns the bytes written.
-
-        Parameters
-        ----------
-        task
-            Its number.
-        columns
-            The task's records of every column, by path.
-        shares
-            What is computed on the way; `shares` gives it back in order.
-        missing, reasons
-            Records (numbered in the recording) that the source lost, and what it said of them.
-        """
-        return self.publish(
-            stage_task(self.location, self._area, self.plan, task, columns, shares, missing, reasons)
-        )
 
     def publish(self, staged: StagedTask) -> int:
         """Make a task count that was staged here or elsewhere; returns the bytes it takes.

@@ -28,6 +28,7 @@ from lazystore.store import manifest
 from lazystore.store.index import read_index
 from lazystore.store.item_plan import ItemPlan
 from lazystore.store.location import LocalLocation
+from lazystore.store.staged import stage_task
 from lazystore.store.verify import verify
 from lazystore.store.writer import ItemWriter
 
@@ -266,12 +267,16 @@ def test_a_commit_without_all_tasks_is_refused(store_path: Path) -> None:
     spec = ArraySpec("data", ("time", "x"), (8, 3), np.dtype("u1"), (2, 3), (4, 3), Codec())
     plan = ItemPlan("a", "g1", (spec,), 4, 8, {"generation": "g1"})
     with ItemWriter(LocalLocation(store_path), plan) as writer:
-        writer.write_task(0, {"data": np.zeros((4, 3), np.uint8)}, {})
+
+        def write(task: int, values: np.ndarray) -> None:
+            writer.publish(stage_task(writer.location, writer.area, plan, task, {"data": values}, {}))
+
+        write(0, np.zeros((4, 3), np.uint8))
         with pytest.raises(StoreError, match="1 of 2 tasks are not finished"):
             writer.commit([], {"generation": "g1"})
         with pytest.raises(ValueError, match=r"block of shape \(3, 3\) for a file of shape \(4, 3\)"):
-            writer.write_task(1, {"data": np.zeros((3, 3), np.uint8)}, {})
-        writer.write_task(1, {"data": np.zeros((4, 3), np.uint8)}, {})
+            write(1, np.zeros((3, 3), np.uint8))
+        write(1, np.zeros((4, 3), np.uint8))
         short = (ArraySpec("time", ("time",), (8,), np.dtype("f8"), (8,)), lambda: [np.zeros(5)])
         with pytest.raises(DamagedStoreError, match="5 rows were given for an array of 8"):
             writer.commit([short], {"generation": "g1"})
