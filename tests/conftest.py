@@ -81,7 +81,8 @@ def open_files() -> dict[int, str]:
     for name in descriptors:
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
-            if stat.S_ISREG(os.fstat(int(name)).st_mode):
+            # Loops that are compiled in the background are written down when they are done.
+            if stat.S_ISREG(os.fstat(int(name)).st_mode) and "/__pycache__/" not in target:
                 found[int(name)] = target
         except OSError:  # closed since the listing, like the listing's own descriptor
             continue
