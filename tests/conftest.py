@@ -81,8 +81,7 @@ def open_files() -> dict[int, str]:
     for name in descriptors:
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
-            # Loops that are compiled in the background are written down when they are done.
-            if stat.S_ISREG(os.fstat(int(name)).st_mode) and "/__pycache__/" not in target:
+            if stat.S_ISREG(os.fstat(int(name)).st_mode):
                 found[int(name)] = target
         except OSError:  # closed since the listing, like the listing's own descriptor
             continue
@@ -114,11 +113,14 @@ def no_leaks() -> Iterator[None]:
 
 
 def _files_added(before: dict[int, str]) -> list[str]:
-    """Files open now that were not; libraries' own files (shared objects, caches) do not count."""
+    """Files open now that were not; libraries' own files (shared objects, caches) do not count.
+
+    Nor do loops that were compiled in the background, while they are written down.
+    """
     return sorted(
         target
         for number, target in open_files().items()
-        if before.get(number) != target and "site-packages" not in target
+        if before.get(number) != target and "site-packages" not in target and "/__pycache__/" not in target
     )
 
 

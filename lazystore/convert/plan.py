@@ -238,9 +238,12 @@ def make_plan(
         names = ", ".join(identity.name for identity in info.identity)
         raise SourceError(f"{names} holds no records; there is nothing to convert")
     chunk, shard_records = layout(info.columns, settings)
-    if main is not None and main not in info.columns and settings.shards is None:
+    # Packets stand for the frames that they decode to; otherwise what is stored is what is there.
+    stands_for = info.columns if main is None or main in info.columns else (main,)
+    decoded = sum(record_bytes(column) * column.shape[0] for column in stands_for)
+    if stands_for is not info.columns and settings.shards is None:
         # A shard of packets is a task, and may be an hour of video.
-        n_tasks = ceil_div(record_bytes(main) * main.shape[0], DECODED_BYTES_A_TASK)
+        n_tasks = ceil_div(decoded, DECODED_BYTES_A_TASK)
         shard_records = min(shard_records, frames_per_shard(1, chunk[0], ceil_div(info.length, n_tasks)))
     preset = settings.codec or DEFAULT_CODEC
     trials = {
@@ -279,9 +282,6 @@ def make_plan(
     }
     generation = sha256_of_json(fingerprint)[:16]
     item = ItemPlan(name, generation, columns, shard_records, info.length, {**body, "generation": generation})
-    # Packets stand for the frames that they decode to; otherwise what is stored is what is there.
-    stands_for = info.columns if main is None or main in info.columns else (main,)
-    decoded = sum(record_bytes(column) * column.shape[0] for column in stands_for)
     overview_bytes = estimated_bytes(levels, movie.shape, movie.dtype)
     adding_bytes = memory_bytes(levels, movie.shape, movie.dtype)
     block = sum(record_bytes(column) for column in info.columns) * min(shard_records, info.length)

@@ -131,12 +131,11 @@ def _fitted(
         if not isinstance(stream, VideoSource):
             raise SourceError(f"the source of {record.name!r} holds no packets")
         start, stop = selection.get("records") or (0, len(stream.frames))
-        kept = range(start, stop, selection.get("every") or 1)
         crop = selection.get("crop")
         source = PacketSource(
             stream,
             shown=source,
-            frames=None if kept == range(len(stream.frames)) else kept,
+            frames=range(start, stop, selection.get("every") or 1),
             crop=tuple(crop) if crop else None,
         )
     return Remaker(record, source, _columns(record, source.info), timing, streams)

@@ -128,11 +128,9 @@ class Recording:
         if not self.is_encoded:
             return source
         assert isinstance(stream, VideoSource)
-        whole = range(len(stream.frames))
-        frames = range(*(self.cut.records or (0, len(whole))), self.cut.every or 1)
-        return PacketSource(
-            stream, shown=source, frames=None if frames == whole else frames, crop=self.cut.crop
-        )
+        start, stop = self.cut.records or (0, len(stream.frames))
+        frames = range(start, stop, self.cut.every or 1)
+        return PacketSource(stream, shown=source, frames=frames, crop=self.cut.crop)
 
     def _check(self, info: SourceInfo) -> None:
         for known, seen in zip(self.identity, info.identity, strict=False):

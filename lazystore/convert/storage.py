@@ -89,8 +89,7 @@ def packets_of(video: VideoSource, asked: Asked) -> tuple[PacketSource | None, s
     """The packets that give what is asked for; or None, and why there are none."""
     if asked.casts:
         return None, "dtype and keep_bits change its values"
-    frames = None if asked.records == range(len(video.frames)) else asked.records
-    packets = PacketSource(video, shown=asked.source, frames=frames, crop=asked.crop)
+    packets = PacketSource(video, shown=asked.source, frames=asked.records, crop=asked.crop)
     reason = why_not_encoded(packets)
     if reason is None:
         return packets, None

@@ -37,7 +37,7 @@ from lazystore.store.verify import verify
 from tests import samples
 from tests.scoreboard import record, scaled
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")  # an extra; CI installs it, and fails where it is missing
 
 N_SHARDS = 10
 # A process that begins imports all there is, from a cold disk perhaps.

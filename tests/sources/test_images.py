@@ -118,7 +118,7 @@ def test_colours_of_16_bits_stay_16_bits(
 
 def test_an_animation_is_a_video_and_no_image(tmp_path: Path) -> None:
     """A PNG may hold many pictures; of those in a folder none is taken for all."""
-    image = pytest.importorskip("PIL.Image")
+    image = pytest.importorskip("PIL.Image")  # extras both; CI fails where one is missing
     pytest.importorskip("av")
     array = RNG.integers(0, 250, (5, 8, 9, 3)).astype("u1")
     first, *others = (image.fromarray(picture) for picture in array)
