@@ -11,8 +11,9 @@ endif
 STAMP := .venv/setup-done
 BENCH_STAMP := .venv/bench-done
 
-# A screen for the viewer tests where there is none; Mesa then draws in software.
-SCREEN := $(shell command -v xvfb-run >/dev/null 2>&1 && echo "xvfb-run -a -s '-screen 0 1280x1024x24'")
+# A screen for the viewer tests where there is none; Mesa then draws in software. -noreset: else the
+# screen starts anew whenever its last window closes, and a process that connects then is aborted.
+SCREEN := $(shell command -v xvfb-run >/dev/null 2>&1 && echo "xvfb-run -a -s '-screen 0 1280x1024x24 -noreset'")
 # The suite is made for machines with 2 cores; WORKERS=0 runs in one process, to debug.
 WORKERS ?= 2
 PYTEST_ARGS ?=

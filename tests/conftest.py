@@ -41,6 +41,9 @@ settings.register_profile(
 )
 settings.load_profile("lazystore")
 
+# matplotlib draws to memory: with a screen it would open windows, whichever test draws first.
+os.environ["MPLBACKEND"] = "Agg"
+
 
 @pytest.fixture
 def store_path(tmp_path: Path) -> Path:
