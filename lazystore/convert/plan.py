@@ -244,7 +244,8 @@ def make_plan(
     if stands_for is not info.columns and settings.shards is None:
         # A shard of packets is a task, and may be an hour of video.
         n_tasks = ceil_div(decoded, DECODED_BYTES_A_TASK)
-        shard_records = min(shard_records, frames_per_shard(1, chunk[0], ceil_div(info.length, n_tasks)))
+        if n_tasks > 1:
+            shard_records = min(shard_records, frames_per_shard(1, chunk[0], ceil_div(info.length, n_tasks)))
     preset = settings.codec or DEFAULT_CODEC
     trials = {
         column.name: choose_shuffle(codec_of_preset(preset, info.kind, column.name), samples[column.name])

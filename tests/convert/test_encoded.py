@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import lazystore as ls
 from lazystore.convert import encoded_summary
+from lazystore.convert import plan as plan_module
 from lazystore.convert import run as run_module
 from lazystore.errors import DamagedStoreError, UsageError
 from lazystore.sources.video.recording import VideoSource
@@ -138,3 +139,21 @@ def test_only_video_is_encoded(store_path: Path) -> None:
     """An array has no packets."""
     with pytest.raises(UsageError, match="is for one video file"):
         ls.convert(np.zeros((3, 4, 5), np.uint8), store_path, codec="encoded")
+
+
+@pytest.mark.parametrize(("decoded_bytes_a_task", "many"), [(1 << 34, False), (1 << 19, True)])
+def test_packets_are_cut_only_where_decoding_them_takes_long(
+    video: Any, store_path: Path, monkeypatch: pytest.MonkeyPatch, decoded_bytes_a_task: int, many: bool
+) -> None:
+    """Groups of frames are decoded side by side within a shard, not across shards.
+
+    A shard of the packets' size rounded down left their last bytes, and half of the frames, to another.
+    """
+    path, frames = video
+    monkeypatch.setattr(plan_module, "BYTES_A_CHUNK", 1 << 10)
+    monkeypatch.setattr(plan_module, "DECODED_BYTES_A_TASK", decoded_bytes_a_task)
+    ls.convert(path, store_path, codec="encoded")
+    files = [file for file in (store_path / "mouse/packets/c").iterdir() if file.is_file()]
+    assert (len(files) > 1) is many
+    with ls.open(store_path) as store:
+        np.testing.assert_array_equal(store["mouse"].load(), frames)
