@@ -235,7 +235,7 @@ def test_bombs_are_not_unfolded(tmp_path: Path, name: str) -> None:
     start = time.monotonic()
     with pytest.raises(HostileStoreError, match=r"chunk \(0, 0\).* \d+ bytes (where|that fit)"):
         reader.read_chunk((0, 0))
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
 
 
 @pytest.mark.parametrize("sharded", [False, True])
@@ -392,7 +392,7 @@ def test_metadata_that_is_not_read(tmp_path: Path, case: str) -> None:
     start = time.monotonic()
     with pytest.raises(kind, match=message):
         ZarrPythonReader(LocalLocation(tmp_path), "", document)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
 
 
 def test_a_huge_foreign_coordinate_is_not_loaded(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_only_plain_files_below_the_root_are_read(tmp_path: Path, hostile: str) 
     start = time.monotonic()
     with pytest.raises(HostileStoreError, match="only (regular files|plain folders) are read"):
         read(files, key)
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10
     files.close()
 
 
