@@ -38,9 +38,9 @@ class Damage:
     missing
         Records that are lost: reading one is an error.
     doubtful
-        Records that came out, but after a broken packet they may be predicted from.
+        Records that came out, but of a broken packet, or after one they may be predicted from.
     broken_packets
-        Packets that the decoder refused.
+        Packets that the decoder refused, or whose checksums do not fit.
     """
 
     missing: tuple[int, ...] = ()
@@ -94,7 +94,7 @@ class Damage:
         if self.doubtful:
             entries["doubtful"] = [list(pair) for pair in ranges_of(self.doubtful)]
             lines.append(
-                f"{len(self.doubtful)} frames follow a damaged packet of their group and may be made up "
-                f"in parts, the first is {self.doubtful[0]}"
+                f"{len(self.doubtful)} frames come from a damaged packet, or after one in their group, and "
+                f"may be made up in parts, the first is {self.doubtful[0]}"
             )
         return {**entries, "problems": [*problems, *lines, *reasons]} if lines else {}

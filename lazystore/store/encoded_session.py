@@ -61,6 +61,7 @@ class DecodingSession:
             error=DamagedStoreError,
             remedy="the packets do not fit their table; run lazystore verify",
             skips=sound and record.parameters.codec in CODECS_TO_SKIP_IN,
+            checks=not sound,
         )
         self._frames = frames
         self._keep_bytes = keep_bytes

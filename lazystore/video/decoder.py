@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from lazystore.errors import LazystoreError
+from lazystore.video.parameters import DecoderParameters
+from lazystore.video.strict import decode_apart, has_checksums, is_whole
 from lazystore.video.tables import FrameTable
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ SEEK_COST_PACKETS = 4
 
 class PacketFeed(Protocol):
     """Packets of one stream in coded order, from any seek point, and the decoder they go to."""
+
+    @property
+    def parameters(self) -> DecoderParameters:
+        """What another decoder of the same packets has to be told."""
 
     @property
     def context(self) -> VideoCodecContext:
@@ -56,6 +62,8 @@ class FrameDecoder:
         Whether pictures that no other refers to may be left out on the way to a frame: a third of the
         work with B-frames. Only for streams that are known to be sound, since a picture that damage has
         cost is then not told from one that was left out.
+    checks
+        Whether to compare packets' checksums where the codec has some that its decoder passes over.
     error, remedy
         Raised where the stream does not fit `frames`; its one line ends with what to do then.
 
@@ -79,12 +87,14 @@ class FrameDecoder:
         error: type[LazystoreError],
         remedy: str,
         skips: bool = False,
+        checks: bool = True,
     ) -> None:
         self._feed = feed
         self._frames = frames
         self._error = error
         self._remedy = remedy
         self._skips = skips
+        self._checks: bool | None = None if checks else False  # None: ask the feed when it is open
         self._reorder_depth = min(frames.reorder_depth(), MAX_REORDER_DEPTH)
         self._behind = frames.frames_behind()
         # Groups, by their seek point: odd in a run with threads, which only suggests where; and
@@ -93,10 +103,11 @@ class FrameDecoder:
         self._suspect = {frames.seek_index(frame) for frame in self._cut}
         self._damaged: set[int] = set()
         self.broken_packets: set[int] = set()
-        """Packets that the decoder refused."""
+        """Packets that the decoder refused, or whose checksums do not fit."""
         self.decoded_frames = 0
         """Frames that came out so far, wanted or not."""
         self._first_odd_packet: dict[int, int] = {}  # by group
+        self._patched: set[int] = set()  # frames of refused packets that stand alone
         self._seen = self._late = 0  # frames, in runs with one thread
         self._group = (0, 0, 0)  # number, first frame and end of the group looked at last
         self._forget()
@@ -104,9 +115,10 @@ class FrameDecoder:
     def doubtful_frames(self) -> list[int]:
         """Frames, of what was read so far, that may hold parts which the decoder made up.
 
-        They are coded after a broken packet in its group, so they may be predicted from it.
+        Their packet is broken, or coded after a broken one in its group, so that they may be
+        predicted from it.
         """
-        frames: set[int] = set()
+        frames = set(self._patched)
         for group, packet in self._first_odd_packet.items():
             members = self._frames.group_of(int(self._frames.seek_frame[group]))
             frames.update(frame for frame in members if self._frames.packet[frame] >= packet)
@@ -258,6 +270,10 @@ class FrameDecoder:
         packet.pts = packet.dts = self._fed
         if self._skips:
             self._skip_or_not()
+        if self._checks is None:
+            self._checks = has_checksums(self._feed.parameters)
+        if self._checks and not is_whole(packet):
+            self._doubt_packet()
         self._accept(self._decode(packet))
 
     def _skip_or_not(self) -> None:
@@ -276,11 +292,31 @@ class FrameDecoder:
         try:
             return self._feed.context.decode(packet)
         except FFmpegError:
-            frame_index = int(self._frames.frame_of_packet[self._fed])
-            self._doubt(frame_index if packet is not None and frame_index >= 0 else self._last + 1)
-            if self._alone:
+            if packet is None:
+                self._doubt(self._last + 1)
+                return ()
+            return self._decode_refused(packet)
+
+    def _decode_refused(self, packet: AnyPacket) -> Iterable[VideoFrame]:
+        from av.codec.context import ThreadType
+
+        # Threads that work on a frame each report late; which packet it was is not known then.
+        if self._alone or ThreadType.FRAME not in self._feed.context.active_thread_type:
+            frames = decode_apart(self._feed.parameters, packet)
+            if frames is not None:
+                frame_index = int(self._frames.frame_of_packet[self._fed])
+                self._patched.add(frame_index if frame_index >= 0 else self._last + 1)
                 self.broken_packets.add(self._fed)
-            return ()
+                return frames
+        self._doubt_packet()
+        return ()
+
+    def _doubt_packet(self) -> None:
+        """The packet that went in last is broken, or one that went in shortly before."""
+        frame_index = int(self._frames.frame_of_packet[self._fed])
+        self._doubt(frame_index if frame_index >= 0 else self._last + 1)
+        if self._alone:
+            self.broken_packets.add(self._fed)
 
     def _accept(self, decoded: Iterable[VideoFrame]) -> None:
         for frame in decoded:
@@ -298,6 +334,9 @@ class FrameDecoder:
                 self._doubt(frame_index)
             self._last = frame_index
             self._seen += self._alone
+            if self._alone:
+                # Else what the decoder's memory holds next depended on how long somebody keeps this frame.
+                frame.make_writable()
             if frame_index >= self._next:  # a long way to the frame wanted must not fill the memory
                 self._decoded.append((frame_index, frame))
 

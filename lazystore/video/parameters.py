@@ -77,8 +77,10 @@ class DecoderParameters:
         """The record of `to_json`."""
         return cls(**{**record, "extradata": base64.b64decode(record["extradata"], validate=True)})
 
-    def open_decoder(self, threads: int) -> VideoCodecContext:
+    def open_decoder(self, threads: int, options: Mapping[str, str] | None = None) -> VideoCodecContext:
         """A decoder that is ready for the first packet; `threads` 0 is one a core.
+
+        `options` are the decoder's, as FFmpeg spells them.
 
         Raises
         ------
@@ -102,6 +104,7 @@ class DecoderParameters:
             context.extradata = self.extradata
         context.thread_count = threads
         context.thread_type = av.codec.context.ThreadType.AUTO
+        context.options = dict(options or {})
         try:
             context.open()
         except av.FFmpegError as error:

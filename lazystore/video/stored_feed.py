@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lazystore.video.parameters import DecoderParameters
+from lazystore.video.strict import strict_options
 from lazystore.video.tables import CORRUPT, KEY, PacketTable
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ class StoredFeed:
         self._held_offset = 0
 
     @property
+    def parameters(self) -> DecoderParameters:
+        return self._parameters
+
+    @property
     def context(self) -> VideoCodecContext:
         if self._context is None:
             self._open(self._threads)
@@ -71,9 +76,12 @@ class StoredFeed:
 
     def rewind(self, packet_index: int, *, one_thread: bool = False) -> None:
         threads = 1 if one_thread else self._threads
-        if self._context is None or threads != self._context_threads:
+        if self._is_fresh and threads == self._context_threads:
+            pass
+        elif self._context is None or threads != self._context_threads or one_thread:
+            # What a decoder makes up for damage may be what is left in its memory.
             self._open(threads)
-        elif not self._is_fresh:
+        else:
             self._context.flush_buffers()
             # A flush forgets it, and the first frames would be dropped.
             self._context.reorder_depth = max(self._context.reorder_depth, self._parameters.reorder_depth)
@@ -101,7 +109,7 @@ class StoredFeed:
         self._context, self._held, self._held_offset = None, memoryview(b""), 0
 
     def _open(self, threads: int) -> None:
-        self._context = self._parameters.open_decoder(threads)
+        self._context = self._parameters.open_decoder(threads, strict_options(self._parameters.codec))
         self._context_threads, self._is_fresh = threads, True
 
     def _payload(self, number: int) -> Any:

@@ -15,6 +15,8 @@ import numpy as np
 from lazystore.errors import SourceChangedError, SourceError
 from lazystore.sources.video.container import open_container, read_packets
 from lazystore.sources.video.index import ScannedStream
+from lazystore.video.parameters import DecoderParameters
+from lazystore.video.strict import strict_options
 from lazystore.video.tables import KEY, NO_TIME
 
 if TYPE_CHECKING:
@@ -44,7 +46,7 @@ class ContainerFeed:
     threads
         Decoding threads; 0 leaves the number to FFmpeg.
     options
-        Decoder options, as FFmpeg spells them.
+        Decoder options, as FFmpeg spells them; by default the decoder is strict, where it can be.
     decodes
         False only to read packets: no decoder is started.
     """
@@ -64,7 +66,8 @@ class ContainerFeed:
         self._packets = scan.packets
         self._marks = scan.marks
         self._threads = threads
-        self._options = options or {}
+        self._options = options
+        self._parameters: DecoderParameters | None = None
         self._decodes = decodes
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
@@ -76,6 +79,13 @@ class ContainerFeed:
         self._may_seek = not scan.is_damaged
 
     @property
+    def parameters(self) -> DecoderParameters:
+        if self._parameters is None:
+            self._open(self._threads)
+        assert self._parameters is not None
+        return self._parameters
+
+    @property
     def context(self) -> VideoCodecContext:
         if self._stream is None:
             self._open(self._threads)
@@ -84,7 +94,9 @@ class ContainerFeed:
 
     def rewind(self, packet_index: int, *, one_thread: bool = False) -> None:
         threads = 1 if one_thread else self._threads
-        if self._container is None or threads != self._open_threads:
+        is_new = self._container is not None and self._next == 0 and self._held is None
+        # What a decoder makes up for damage may be what is left in its memory.
+        if self._container is None or threads != self._open_threads or (one_thread and not is_new):
             self._open(threads)
         if self._next == packet_index == 0 and self._held is None:
             return  # just opened
@@ -127,6 +139,7 @@ class ContainerFeed:
             if other.index != stream.index:
                 other.discard = Discard.all
         if self._decodes:
+            self._parameters = self._parameters or DecoderParameters.of_stream(stream)
             self._open_decoder(stream.codec_context, threads)
         self._stream, self._open_threads = stream, threads
         self._reading = read_packets(container, (stream,))
@@ -136,9 +149,10 @@ class ContainerFeed:
 
         context.thread_count = threads
         context.thread_type = av.codec.context.ThreadType.AUTO
-        context.options = dict(self._options)
         # Asked for now: after a failure the context has no codec, and PyAV crashes over its name.
         name = context.name
+        options = strict_options(context.codec.canonical_name) if self._options is None else self._options
+        context.options = dict(options)
         try:
             context.open()
         except av.FFmpegError as error:

@@ -171,7 +171,7 @@ class VideoSource:
 
     @property
     def doubtful_frames(self) -> list[int]:
-        """Frames read so far that follow a damaged packet in its group: parts may be made up."""
+        """Frames read so far, of a damaged packet or after one in its group: parts may be made up."""
         return self._decoder.doubtful_frames()
 
     def read(self, start: int, stop: int) -> Block:
