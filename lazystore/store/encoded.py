@@ -52,6 +52,8 @@ class EncodedVideoReader:
         What is given: `encoded_spec`, or the same with more frames a chunk.
     missing
         Frames that were lost before the video was stored: zeros.
+    doubtful
+        Frames that were decoded after damage then.
     threads
         Decoding threads of each decoder; 0 is one a core.
     keep_bytes
@@ -83,6 +85,7 @@ class EncodedVideoReader:
         spec: ArraySpec,
         *,
         missing: Set[int] = frozenset(),
+        doubtful: Set[int] = frozenset(),
         threads: int = 0,
         keep_bytes: int = KEEP_BYTES,
         max_decoders: int = MAX_DECODERS,
@@ -101,7 +104,7 @@ class EncodedVideoReader:
         self._packets = packets
         self._frames = frames
         self._spec = spec
-        self._missing = frozenset(missing)
+        self._missing, self._doubtful = frozenset(missing), frozenset(doubtful)
         self._threads = threads
         self._keep_bytes = keep_bytes
         self._max_decoders = max_decoders
@@ -190,6 +193,7 @@ class EncodedVideoReader:
         positional = (self._read_bytes, self._record, self._packets, self._frames, self._spec)
         named = {
             "missing": self._missing,
+            "doubtful": self._doubtful,
             "threads": self._threads,
             "keep_bytes": self._keep_bytes,
             "max_decoders": self._max_decoders,
@@ -205,6 +209,7 @@ class EncodedVideoReader:
             self._frames,
             threads=self._threads,
             keep_bytes=self._keep_bytes,
+            damaged=self._missing | self._doubtful,
             sound=self._sound,
         )
 

@@ -84,16 +84,20 @@ def open_encoded(location: Location, record: ItemRecord) -> EncodedVideoReader:
     )
     payload = reader_of(PAYLOAD)
     packets, frames = tables_of_arrays(arrays, payload.spec.shape[0])
-    # Cut at the end: what metadata calls missing must not fill the memory.
-    lost = record.attributes.get("missing", ())
-    missing = {index for low, high in lost for index in range(max(0, low), min(high, len(frames)))}
+
+    def frames_called(name: str) -> set[int]:
+        # Cut at the end: what metadata calls missing must not fill the memory.
+        spans = record.attributes.get(name, ())
+        return {index for low, high in spans for index in range(max(0, low), min(high, len(frames)))}
+
     return EncodedVideoReader(
         ColumnBytes(payload),
         EncodedVideo.from_json(record.attributes[ENTRY]),
         packets,
         frames,
         spec_of_encoded(record),
-        missing=missing,
+        missing=frames_called("missing"),
+        doubtful=frames_called("doubtful"),
         sound=_is_sound(record, frames),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from lazystore.errors import DamagedStoreError
@@ -39,6 +39,8 @@ class DecodingSession:
         Decoding threads, 0 for one a core.
     keep_bytes
         Memory for frames that were passed.
+    damaged
+        Frames that were missing or doubtful when the video was stored.
     sound
         Whether nothing was damaged when all of it was decoded.
     """
@@ -52,6 +54,7 @@ class DecodingSession:
         *,
         threads: int,
         keep_bytes: int,
+        damaged: Iterable[int] = (),
         sound: bool = False,
     ) -> None:
         feed = StoredFeed(read_bytes, packets, record.parameters, side_data=record.side_data, threads=threads)
@@ -62,6 +65,7 @@ class DecodingSession:
             remedy="the packets do not fit their table; run lazystore verify",
             skips=sound and record.parameters.codec in CODECS_TO_SKIP_IN,
             checks=not sound,
+            damaged=damaged,
         )
         self._frames = frames
         self._keep_bytes = keep_bytes

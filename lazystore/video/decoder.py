@@ -64,6 +64,9 @@ class FrameDecoder:
         cost is then not told from one that was left out.
     checks
         Whether to compare packets' checksums where the codec has some that its decoder passes over.
+    damaged
+        Frames that reading all of the stream in order found missing or doubtful, where that is known: what
+        is made up for them then does not depend on where a read begins.
     error, remedy
         Raised where the stream does not fit `frames`; its one line ends with what to do then.
 
@@ -88,6 +91,7 @@ class FrameDecoder:
         remedy: str,
         skips: bool = False,
         checks: bool = True,
+        damaged: Iterable[int] = (),
     ) -> None:
         self._feed = feed
         self._frames = frames
@@ -101,13 +105,14 @@ class FrameDecoder:
         # found damaged by a run with one thread, which tells where runs may not begin.
         self._cut = frozenset(frames.cut_frames())
         self._suspect = {frames.seek_index(frame) for frame in self._cut}
-        self._damaged: set[int] = set()
+        # A picture that stands alone needs none before it, however many of them are damaged.
+        self._damaged = {frames.seek_index(i) for i in damaged if len(frames.group_of(i)) > 1}
         self.broken_packets: set[int] = set()
         """Packets that the decoder refused, or whose checksums do not fit."""
         self.decoded_frames = 0
         """Frames that came out so far, wanted or not."""
-        self._first_odd_packet: dict[int, int] = {}  # by group
-        self._patched: set[int] = set()  # frames of refused packets that stand alone
+        self._first_odd_packet: dict[int, int] = {}  # by the group in which it is coded
+        self._doubtful: set[int] = set()
         self._seen = self._late = 0  # frames, in runs with one thread
         self._group = (0, 0, 0)  # number, first frame and end of the group looked at last
         self._forget()
@@ -118,11 +123,7 @@ class FrameDecoder:
         Their packet is broken, or coded after a broken one in its group, so that they may be
         predicted from it.
         """
-        frames = set(self._patched)
-        for group, packet in self._first_odd_packet.items():
-            members = self._frames.group_of(int(self._frames.seek_frame[group]))
-            frames.update(frame for frame in members if self._frames.packet[frame] >= packet)
-        return sorted(frames)
+        return sorted(self._doubtful)
 
     def read(self, start: int, stop: int, emit: Callable[[int, VideoFrame], None]) -> list[int]:
         """Give every frame of [start, stop) to `emit`, in order.
@@ -305,7 +306,7 @@ class FrameDecoder:
             frames = decode_apart(self._feed.parameters, packet)
             if frames is not None:
                 frame_index = int(self._frames.frame_of_packet[self._fed])
-                self._patched.add(frame_index if frame_index >= 0 else self._last + 1)
+                self._doubtful.add(frame_index if frame_index >= 0 else self._last + 1)
                 self.broken_packets.add(self._fed)
                 return frames
         self._doubt_packet()
@@ -364,11 +365,16 @@ class FrameDecoder:
     def _doubt(self, frame_index: int) -> None:
         """Something is odd about a frame; this run is given up unless it may be believed there."""
         frame_index = min(frame_index, len(self._frames) - 1)
-        group = self._frames.seek_index(frame_index)
-        if self._alone:
-            self._damaged.add(group)
-            packet = int(self._frames.packet[frame_index])
-            self._first_odd_packet[group] = min(packet, self._first_odd_packet.get(group, packet))
-        else:
-            self._suspect.add(group)
-        self._in_doubt = self._in_doubt or not (self._alone and self._believes(group))
+        packet = int(self._frames.packet[frame_index])
+        group = self._frames.coded_group(packet)
+        if self._alone and packet >= self._first_odd_packet.get(group, packet + 1):
+            return  # all that follows from it is known
+        after = self._frames.coded_after(packet)
+        # Two, where frames are shown before the keyframe that they are coded after.
+        groups = {self._frames.seek_index(int(frame)) for frame in after[[0, -1]]}
+        is_believed = self._alone and self._believes(min(groups))
+        self._in_doubt = self._in_doubt or not is_believed
+        (self._damaged if self._alone else self._suspect).update(groups)
+        if is_believed:
+            self._first_odd_packet[group] = packet
+            self._doubtful.update(after.tolist())

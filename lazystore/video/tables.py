@@ -107,6 +107,20 @@ class FrameTable:
         stop = int(self.seek_frame[after]) if after < len(self.seek_frame) else len(self)
         return range(int(self.seek_frame[index]), stop)
 
+    def coded_group(self, packet: int) -> int:
+        """Number of the last seek point that a packet does not come before."""
+        return int(np.searchsorted(self.seek_packet, packet, side="right")) - 1
+
+    def coded_after(self, packet: int) -> Int64Array:
+        """Shape (n,), int64, ascending: frames that may be predicted from a packet, its own among them.
+
+        They are coded no earlier, up to the next seek point; and so are those that are coded after that
+        one but shown before its frame (open GOPs), which refer to both groups.
+        """
+        after = self.coded_group(packet) + 1
+        stop = int(self.seek_frame[after]) if after < len(self.seek_frame) else len(self)
+        return np.flatnonzero(self.packet[:stop] >= packet)
+
     def reorder_depth(self) -> int:
         """Frames a decoder must hold back so that it gives none too early.
 

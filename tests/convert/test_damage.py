@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import lazystore as ls
 from lazystore.convert import run as run_module
 from lazystore.convert.damage import Damage
-from tests.sources.video_files import break_packet, decode_in_order, write_video
+from tests.sources.video_files import X264_OPEN_GOP, break_packet, decode_in_order, packets_of, write_video
 
 KEYS = ("missing", "doubtful", "broken_packets")
 
@@ -49,6 +50,20 @@ def test_packets_and_pixels_say_the_same(damaged: Path, store_path: Path) -> Non
         _, frames = decode_in_order(whole, pix_fmt="rgb24")
         for index in set(range(60)) - set(damage.missing) - set(damage.doubtful):
             np.testing.assert_array_equal(store["encoded"][index], frames[index])
+
+
+def test_made_up_pictures_do_not_depend_on_where_a_read_begins(tmp_path: Path, store_path: Path) -> None:
+    """Open groups: a first look at what follows the damage gives what the conversion saw of it."""
+    path = write_video(tmp_path / "mouse.mp4", options=X264_OPEN_GOP)
+    position, size, _ = packets_of(path)[22]  # shown before a keyframe that is coded before it
+    data = bytearray(path.read_bytes())
+    data[position + 8 : position + size] = random.Random(2).randbytes(size - 8)
+    path.write_bytes(data)
+    ls.convert(path, store_path, name="encoded")
+    ls.convert(path, store_path, name="fast", codec="fast")
+    with ls.open(store_path) as store:
+        assert 30 in store["fast"].doubtful_frames
+        np.testing.assert_array_equal(store["encoded"][30], store["fast"][30])
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

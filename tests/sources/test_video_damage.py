@@ -19,6 +19,7 @@ from lazystore.sources.video.recording import VIDEO, VideoSource
 from tests.scoreboard import record, scaled
 from tests.sources.video_files import (
     X264,
+    X264_OPEN_GOP,
     X265_OPEN_GOP,
     break_packet,
     decode_in_order,
@@ -105,6 +106,32 @@ def test_order_of_reading_does_not_matter_near_damage(file_name: str, broken: in
     assert set(missing) <= set(through.doubtful_frames)
     source.close()
     through.close()
+
+
+def test_damage_near_the_borders_of_open_groups_is_doubtful_on_both_sides(tmp_path: Path) -> None:
+    """What may be made up is listed, and equals reading it through.
+
+    Pictures that are shown before a keyframe but coded after it refer to it, and what follows it to them.
+    """
+    whole_path = write_video(tmp_path / "whole.mp4", options=X264_OPEN_GOP)
+    whole, data = decode_in_order(whole_path)[1], whole_path.read_bytes()
+    path, noticed = tmp_path / "a.mp4", 0
+    for number in (9, 22, 33):  # keyframes, and a picture shown before one
+        position, size, _ = packets_of(whole_path)[number]
+        for seed in range(2):
+            content = random.Random(seed).randbytes(size // 2)
+            path.write_bytes(data[: position + size - len(content)] + content + data[position + size :])
+            through, source = opened(path), opened(path)
+            frames, missing = read_all(through)
+            for index in reversed(range(len(frames))):
+                np.testing.assert_array_equal(source.read(index, index + 1).columns["data"][0], frames[index])
+            made_up = [index for index in range(len(frames)) if (frames[index] != whole[index]).any()]
+            if through.doubtful_frames:  # a decoder that is content says nothing
+                noticed += 1
+                assert set(made_up) <= {*through.doubtful_frames, *missing}, (number, seed)
+            source.close()
+            through.close()
+    assert noticed >= 4
 
 
 def test_damage_is_reported_by_packet_and_frame(tmp_path: Path) -> None:
