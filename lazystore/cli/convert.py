@@ -17,6 +17,8 @@ from lazystore.errors import UsageError
 
 if TYPE_CHECKING:
     from lazystore.convert.api import Prepared, Request
+    from lazystore.convert.choices import Choice
+    from lazystore.convert.plan import Settings
     from lazystore.convert.report import ItemReport
 
 HELP = """Convert recordings into a store that opens at once.
@@ -61,7 +63,7 @@ def convert(
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A dask scheduler (tcp://HOST:PORT) whose workers convert; they must see inputs and store at the same paths.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished conversion.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace items of the same name.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and what each codec would cost; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
@@ -112,7 +114,8 @@ def convert(
             prepared.append((source, prepare(source, its_request)))
         plans = [one for _, group in prepared for one in group] if dry_run or not (as_json or quiet) else []
         if plans:
-            print_plans(plans, free_bytes_of(location.root), as_json=as_json, with_choices=dry_run)
+            tried = _choices(plans, request.settings) if dry_run else ()
+            print_plans(plans, free_bytes_of(location.root), as_json=as_json, choices=tried)
         if dry_run:
             return 0
         reports: list[ItemReport] = []
@@ -134,6 +137,13 @@ def convert(
         return 0
     print_reports(reports, plans)
     return 0
+
+
+def _choices(plans: Sequence[Prepared], settings: Settings) -> list[list[Choice]]:
+    """What each codec would cost for each of the plans."""
+    from lazystore.convert.choices import choices
+
+    return [choices(one, settings) for one in plans]
 
 
 def _client(scheduler: str | None) -> contextlib.AbstractContextManager[Any]:

@@ -19,6 +19,7 @@ the encoded item to the bit. Interrupted at any point, the same command goes on 
   lazystore materialize session.zarr mouse
   lazystore materialize session.zarr mouse --time 10:20 --codec fast --name trial_3
   lazystore materialize session.zarr mouse --to pixels.zarr
+  lazystore materialize session.zarr mouse --time 10:20 --dry-run
 """
 
 
@@ -34,20 +35,21 @@ def materialize(
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that compress; default one a core.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with an unfinished run.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an item of the new name.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and what each codec would cost; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:  # fmt: skip
     from lazystore.convert.api import available_cores
-    from lazystore.convert.materialize import prepare_item, run_item
+    from lazystore.convert.materialize import item_choices, prepare_item, run_item
     from lazystore.convert.plan import Settings
 
     settings = Settings(codec, chunks, shards, workers or available_cores())
     prepared, output = prepare_item(store, item, to=to, name=name, time=parse_span(time), settings=settings)
     try:
         if dry_run or not (as_json or quiet):
-            print_plans([prepared], free_bytes_of(output.root), as_json=as_json)
+            tried = [item_choices(prepared, settings)] if dry_run else []
+            print_plans([prepared], free_bytes_of(output.root), as_json=as_json, choices=tried)
         if dry_run:
             return 0
         with progress_bar(quiet=quiet or as_json) as progress:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 PIPE_COLUMNS = 160
+# Tables of so few columns are read well where some cells are folded.
+COLUMNS_THAT_FOLD = 5
 
 
 def print_error(message: str) -> None:
@@ -31,23 +33,41 @@ def print_json(document: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], title: str | None = None) -> None:
-    """A table on standard output; numbers lie to the right."""
+    """A table on standard output; numbers lie to the right.
+
+    Where the terminal is too narrow, each row is a table of its own, of headings and cells.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    console = Console()
+    # A pipe has no width: let every cell stand in full.
+    if not console.is_terminal:
+        console = Console(width=PIPE_COLUMNS)
     kept = [list(row) for row in rows]
+    if len(headings) > COLUMNS_THAT_FOLD and _natural_width(headings, kept) > console.width:
+        # Cells folded after every few letters cannot be read: each row stands upright instead.
+        for row in kept:
+            facts = [(heading, cell) for heading, cell in zip(headings[1:], row[1:], strict=True) if cell]
+            print_table((headings[0], row[0]), facts, title=title)
+            title = None
+        return
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column, heading in enumerate(headings):
         numeric = all(row[column][:1].isdigit() or row[column] in ("", "-") for row in kept)
         table.add_column(heading, justify="right" if numeric and kept else "left", overflow="fold")
     for row in kept:
         table.add_row(*row)
-    console = Console()
-    # A pipe has no width: let every cell stand in full.
-    if not console.is_terminal:
-        console = Console(width=PIPE_COLUMNS)
     console.print(table, markup=False)
+
+
+def _natural_width(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Columns of a terminal that a table takes where nothing is folded."""
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, column)) for column in zip(headings, *rows, strict=True)]
+    return sum(widths) + 3 * len(widths)
 
 
 def size_text(n_bytes: float) -> str:
@@ -66,9 +86,11 @@ def size_text(n_bytes: float) -> str:
 def seconds_text(seconds: float) -> str:
     """A duration for people.
 
-    >>> seconds_text(0.0042), seconds_text(3.21), seconds_text(4000)
-    ('4.2 ms', '3.21 s', '1:06:40')
+    >>> seconds_text(0.00012), seconds_text(0.0042), seconds_text(3.21), seconds_text(4000)
+    ('120 µs', '4.2 ms', '3.21 s', '1:06:40')
     """
+    if 0 < seconds < 0.9995e-3:
+        return f"{seconds * 1e6:.0f} µs"
     if seconds < 1:
         return f"{seconds * 1e3:.1f} ms"
     if seconds < 100:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
 
 
 def print_plans(
-    prepared: Sequence[Prepared], free_bytes: int, *, as_json: bool, with_choices: bool = False
+    prepared: Sequence[Prepared],
+    free_bytes: int,
+    *,
+    as_json: bool,
+    choices: Sequence[Sequence[Choice]] = (),
 ) -> None:
-    """What would be written, how large it would be, and what other codecs would cost."""
-    found = [_choices(one) if with_choices else [] for one in prepared]
+    """What would be written, how large it would be, and what the `choices` of each would cost."""
     if as_json:
         items = [
             {**one.plan.describe(), **({"choices": [each.to_json() for each in its]} if its else {})}
-            for one, its in zip(prepared, found, strict=True)
+            for one, its in itertools.zip_longest(prepared, choices)
         ]
         print_json({"items": items, "free_bytes": free_bytes})
         return
@@ -67,7 +71,7 @@ def print_plans(
             )
         for line in _notes_of(one):
             print_note(line)
-    for one, its in zip(prepared, found, strict=True):
+    for one, its in zip(prepared, choices, strict=bool(choices)):
         if its:
             _print_choices(one, its)
 
@@ -103,23 +107,16 @@ def _note(name: str, problem: str) -> str:
     return f"note: {name}: {problem}"
 
 
-def _choices(one: Prepared) -> list[Choice]:
-    from lazystore.convert.choices import choices
-    from lazystore.convert.plan import Settings
-
-    return [] if one.asked is None else choices(one.stream, one.asked, Settings())
-
-
 def _print_choices(one: Prepared, found: Sequence[Choice]) -> None:
     rows = [
         (
-            choice.codec,
+            f"{choice.codec} ({choice.mark})" if choice.mark else choice.codec,
             size_text(choice.stored_bytes),
-            f"{choice.stored_bytes / max(1, one.plan.source_bytes):.2f}",
+            f"{choice.ratio:.2f}",
             seconds_text(choice.random_s),
             f"{choice.frames_per_s:,.0f}/s",
         )
         for choice in found
     ]
-    headings = ("codec", "store (est.)", "of the source", "a frame anywhere", "in order")
+    headings = ("codec", "store (est.)", "x source", "a frame anywhere", "in order")
     print_table(headings, rows, title=f"{one.plan.item.name}: what each --codec would cost, by samples of it")

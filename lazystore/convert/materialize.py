@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lazystore.convert.api import Prepared, available_cores, execute, local_output
+from lazystore.convert.choices import DEFAULT, Choice, packet_looks, pixel_choices
 from lazystore.convert.damage import Damage
 from lazystore.convert.item_timing import timing_of_item
 from lazystore.convert.plan import DEFAULT_CODEC, Settings, layout, make_plan, read_samples
@@ -26,10 +27,12 @@ from lazystore.store.encoded_item import is_encoded, open_encoded
 from lazystore.store.index import ItemRecord, read_item
 from lazystore.store.item_arrays import load_array
 from lazystore.store.location import LocalLocation, Location
+from lazystore.store.manifest import read_root
 from lazystore.store.open_location import open_location
 from lazystore.video.record import FRAME_PACKETS, PAYLOAD
 
 SUFFIX = "_pixels"
+AS_IT_IS = "as it is"
 # The packets, and what the plan writes anew.
 _NOT_COPIED = (PAYLOAD, FRAME_PACKETS, "time", "data")
 
@@ -104,6 +107,16 @@ class StoredVideo:
             for numbers in (self._missing, self._doubtful)
         )
         return Block(start, {"data": data}, missing, doubtful=doubtful)
+
+    def looks(self, start: int, stop: int) -> tuple[float, float]:
+        """Median seconds for one of the frames [start, stop), and how many of them a second in order."""
+        return packet_looks(self._reader, start, stop)
+
+    def stored_bytes(self, start: int, stop: int) -> int:
+        """What the item takes for the frames [start, stop): of all its bytes their packets' share."""
+        n_bytes = read_root(self._location, self._record.name, self._record.attributes).n_bytes
+        packed = self._reader.packed_bytes
+        return n_bytes * packed(start, stop) // max(1, packed(0, self._reader.spec.shape[0]))
 
     def check_unchanged(self) -> None:
         """Notice an item that was replaced while it was being read.
@@ -223,6 +236,25 @@ def prepare_item(
         stream.close()
         raise
     return Prepared(plan, source, stream), output
+
+
+def item_choices(prepared: Prepared, settings: Settings) -> list[Choice]:
+    """What the frames take now, as packets, and what each codec of pixels would cost; measured on samples.
+
+    Parameters
+    ----------
+    prepared, settings
+        From, and for, `prepare_item`.
+    """
+    stream, plan = prepared.stream, prepared.plan
+    assert isinstance(stream, StoredVideo)
+    made_of: Any = plan.item.attributes["materialized"]
+    start, stop = made_of["records"]
+    now = stream.stored_bytes(start, stop)
+    random_s, frames_per_s = stream.looks(start, stop)
+    found = pixel_choices(prepared.source, plan.timing, settings, now)
+    marked = [replace(choice, mark=DEFAULT) if choice.codec == DEFAULT_CODEC else choice for choice in found]
+    return [Choice(ENCODED, now, 1.0, random_s, frames_per_s, AS_IT_IS), *marked]
 
 
 def run_item(

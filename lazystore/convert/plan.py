@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div, check_shards, frames_per_chunk, frames_per_shard
+from lazystore.convert.estimate import bytes_of_shards, bytes_of_side, bytes_of_statistics
+from lazystore.convert.summaries import side_of_arrays
 from lazystore.convert.timing import Timing
 from lazystore.convert.trial import ENCODED, TrialResult, choose_shuffle, codec_of_preset
 from lazystore.errors import NoSpaceError, SourceError, UsageError
@@ -34,6 +36,7 @@ DECODED_BYTES_A_TASK = 16 << 30
 # levels that find them: 3% of the bytes.
 EVENTS_A_CHUNK, EVENTS_A_SMALL_CHUNK = 32_768, 65_536
 DEFAULT_CODEC = "balanced"
+MOVIES = ("field", "video", "stack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class ConversionPlan:
     levels
         Overviews along time.
     decoded_bytes, stored_bytes
-        Size of all columns decoded; estimate of what they and their overviews take on disk.
+        Size of all columns decoded; estimate of what the item takes on disk, all its arrays together.
     overview_bytes
         Estimate of what the overviews alone take.
     peak_bytes
@@ -285,6 +288,11 @@ def make_plan(
     item = ItemPlan(name, generation, columns, shard_records, info.length, {**body, "generation": generation})
     overview_bytes = estimated_bytes(levels, movie.shape, movie.dtype)
     adding_bytes = memory_bytes(levels, movie.shape, movie.dtype)
+    beside = bytes_of_shards(columns) + overview_bytes
+    beside += bytes_of_side([*timing.side(), *side_of_arrays(info.side)])
+    if info.kind in MOVIES:
+        frames = None if stands_for is not info.columns else samples[movie.name]
+        beside += bytes_of_statistics(movie, item.n_tasks, frames)
     block = sum(record_bytes(column) for column in info.columns) * min(shard_records, info.length)
     return ConversionPlan(
         item,
@@ -296,7 +304,7 @@ def make_plan(
         settings.workers,
         sum(identity.size_bytes for identity in info.identity),
         decoded,
-        stored + overview_bytes,
+        stored + beside,
         overview_bytes,
         # One block being read, one waiting, one with each worker beside its encoded form.
         BASELINE_BYTES + block * (2 + 2 * settings.workers) + adding_bytes * settings.workers,
@@ -306,7 +314,7 @@ def make_plan(
 
 def _levels(kind: str, movie: Column, stored_bytes: int, task_frames: int, settings: Settings) -> Levels:
     """The overviews of a recording; only movies have any."""
-    if kind not in ("field", "video", "stack"):
+    if kind not in MOVIES:
         if settings.overview in ("preview", "exact"):
             raise UsageError(
                 f"overview {settings.overview!r} is for fields, video and stacks, not for {kind}"

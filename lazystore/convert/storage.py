@@ -73,9 +73,7 @@ def choose_storage(stream: Source, asked: Asked, settings: Settings) -> Storage:
         return Storage(asked.source, DEFAULT_CODEC, _note_of_joined_video(stream))
     packets, reason = packets_of(stream, asked)
     if packets is not None and not is_named:
-        reason = _why_larger(packets, settings)
-        if settings.chunks is not None or settings.shards is not None:
-            reason = "chunks and shards lay out pixels"
+        reason = why_pixels(packets, settings)
     if packets is not None and reason is None:
         return Storage(packets, ENCODED)
     if packets is not None:
@@ -103,8 +101,13 @@ def _note_of_joined_video(stream: Source) -> tuple[str, ...]:
     return (f"kept as pixels ({DEFAULT_CODEC}): packets of several files do not join",)
 
 
-def _why_larger(packets: PacketSource, settings: Settings) -> str | None:
-    """Why pixels are smaller; asked of codecs without loss only, the others are far below."""
+def why_pixels(packets: PacketSource, settings: Settings) -> str | None:
+    """Why pixels are kept where nobody named a codec; None where packets are.
+
+    Sizes are asked of codecs without loss only, the others are far below.
+    """
+    if settings.chunks is not None or settings.shards is not None:
+        return "chunks and shards lay out pixels"
     if not is_lossless(packets.video):
         return None
     estimate = stored_pixels(packets.shown, settings)

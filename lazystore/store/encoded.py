@@ -121,6 +121,11 @@ class EncodedVideoReader:
         """Frames that came out of decoders so far, wanted or not; for telemetry and tests."""
         return self._pool.decoded_frames
 
+    def packed_bytes(self, start: int, stop: int) -> int:
+        """Bytes of the packets that code the frames [start, stop)."""
+        packet = self._frames.packet[start:stop]
+        return int(self._packets.size[packet[packet >= 0]].sum())
+
     def group_of(self, chunk_index: ChunkIndex) -> range:
         """Chunk numbers along time whose frames decode together with this one's first frame.
 

@@ -94,6 +94,11 @@ class PacketSource:
         """The packet table with offsets in the payload."""
         return self._packets
 
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is damaged, as far as is known before all frames are decoded."""
+        return not self.video.scan.errors and not self._packets.has(CORRUPT).any()
+
     def read(self, start: int, stop: int) -> Block:
         length = self._info.length
         if not 0 <= start < stop <= length:
@@ -210,8 +215,7 @@ def _compared(source: PacketSource) -> list[int]:
     a recording that is damaged anywhere it is the very last frames, and all that leads to them.
     """
     frames = source.frames
-    is_sound = not source.video.scan.errors and not source.packets.has(CORRUPT).any()
-    last = int(frames.seek_frame[-1]) if is_sound else max(0, len(frames) - COMPARED_FRAMES)
+    last = int(frames.seek_frame[-1]) if source.is_sound else max(0, len(frames) - COMPARED_FRAMES)
     starts = np.array([[0], [last]])
     chosen = np.unique(starts + np.arange(COMPARED_FRAMES))
     return [int(frame_index) for frame_index in chosen[chosen < len(frames)]]
