@@ -17,7 +17,13 @@ from lazystore.array.statistics import StoredStatistics
 from lazystore.cache.pool import set_cache_bytes
 from lazystore.cache.reader import CachedReader
 from lazystore.clock import Clock
-from lazystore.errors import DamagedStoreError, HostileStoreError, IncompleteStoreError, StoreError
+from lazystore.errors import (
+    DamagedStoreError,
+    HostileStoreError,
+    IncompleteStoreError,
+    StoreError,
+    unknown_item,
+)
 from lazystore.events.index import INDEX_COLUMNS, EventIndex, index_of_readers
 from lazystore.events.stream import EventStream
 from lazystore.foreign import ForeignStore, open_foreign_store
@@ -193,8 +199,7 @@ class Store(Mapping[str, Any]):
                 return self.array(record, path)
         if name in self.unfinished:
             raise IncompleteStoreError(self.unfinished[name].describe())
-        known = ", ".join(sorted(self.records)) or "none"
-        raise KeyError(f"{name!r} is not in {self.location.url}; its items are: {known}")
+        raise unknown_item(name, self.location.url, self.records)
 
     # --- arrays ---------------------------------------------------------------------------------
 
@@ -327,12 +332,22 @@ class Store(Mapping[str, Any]):
 
     # --- the whole store ------------------------------------------------------------------------
 
-    def info(self) -> dict[str, Any]:
-        """What the store holds, from its metadata and manifests' roots, as plain values for JSON."""
+    def info(self, item: str | None = None) -> dict[str, Any]:
+        """What the store holds, from its metadata and manifests' roots, as plain values for JSON.
+
+        Of one item alone, if it is named; raises UnknownItemError if it is not there.
+        """
+        if item is not None and item not in self.records:
+            raise unknown_item(item, self.location.url, self.records)
+        names = self.records if item is None else (item,)
         return {
             "store": self.location.url,
-            "items": {name: self._item_info(record) for name, record in self.records.items()},
-            "unfinished": {name: item.describe() for name, item in self.unfinished.items()},
+            "items": {name: self._item_info(self.records[name]) for name in names},
+            "unfinished": {
+                name: unfinished.describe()
+                for name, unfinished in self.unfinished.items()
+                if item in (None, name)
+            },
         }
 
     def _item_info(self, record: ItemRecord) -> dict[str, Any]:

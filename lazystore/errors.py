@@ -6,6 +6,8 @@ The command line prints that line and exits with `exit_status`; a traceback need
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class LazystoreError(Exception):
     """Base of every error raised on purpose; `exit_status` is the command line's status."""
@@ -88,3 +90,18 @@ class LabelError(UsageError, KeyError):
 
     # KeyError shows the repr of its message; this one is a sentence.
     __str__ = Exception.__str__
+
+
+class UnknownItemError(UsageError, KeyError):
+    """A name that a store does not hold; the message lists those that it does."""
+
+    __str__ = Exception.__str__
+
+
+def unknown_item(name: str, url: str, known: Iterable[str], what: str = "items") -> UnknownItemError:
+    """The error for a name that is not among the items, or arrays, of a store.
+
+    >>> str(unknown_item("cat", "session.zarr", ["mouse", "drone"]))
+    "'cat' is not in session.zarr; its items are: drone, mouse"
+    """
+    return UnknownItemError(f"{name!r} is not in {url}; its {what} are: {', '.join(sorted(known)) or 'none'}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lazystore.array.labels import Coordinate
 from lazystore.array.lazy_array import LazyArray
 from lazystore.cache import CachedReader
-from lazystore.errors import StoreError
+from lazystore.errors import StoreError, unknown_item
 from lazystore.protocols import ChunkReader
 from lazystore.store.direct import read_array
 from lazystore.store.foreign import ForeignTree, open_foreign
@@ -68,8 +68,7 @@ class ForeignStore(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         path = "" if name == ROOT_NAME and "" in self._tree.arrays else name
         if path not in self._tree.arrays:
-            known = ", ".join(self) or "none"
-            raise KeyError(f"{name!r} is not in {self.location.url}; its arrays are: {known}")
+            raise unknown_item(name, self.location.url, self, "arrays")
         if path not in self._opened:
             self._opened[path] = self._array(path)
         return self._opened[path]
@@ -95,8 +94,10 @@ class ForeignStore(Mapping[str, Any]):
                 found[dim] = Coordinate((dim,), partial(read_array, label), label.spec.attributes)
         return found
 
-    def info(self) -> dict[str, Any]:
-        """What the store holds, from its metadata alone, as plain values for JSON."""
+    def info(self, item: str | None = None) -> dict[str, Any]:
+        """What the store holds, or one array of it, from its metadata alone, as plain values for JSON."""
+        if item is not None and item not in self:
+            raise unknown_item(item, self.location.url, self, "arrays")
         return {
             "store": self.location.url,
             "items": {
@@ -107,7 +108,7 @@ class ForeignStore(Mapping[str, Any]):
                     "dtype": "text" if spec.is_text else spec.dtype.name,
                     "chunks": list(spec.chunks),
                 }
-                for name in self
+                for name in (self if item is None else (item,))
                 for spec in (self._tree.arrays["" if name == ROOT_NAME else name].spec,)
             },
             "problems": list(self.problems),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lazystore.analysis.event_plots import empty_figure, save_picture
 from lazystore.array.lazy_array import LazyArray
 from lazystore.dataset import Store, open_own
-from lazystore.errors import UsageError
+from lazystore.errors import UsageError, unknown_item
 from lazystore.events.stream import EventStream
 from lazystore.overviews.levels import is_image
 
@@ -54,8 +54,7 @@ def draw_store(store: str, item: str | None, path: Path) -> None:
         raise UsageError(f"picture {str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
     with open_own(store) as opened:
         if item is not None and item not in opened:
-            known = ", ".join(sorted(opened)) or "none"
-            raise UsageError(f"{item!r} is not in {opened.location.url}; its items are: {known}")
+            raise unknown_item(item, opened.location.url, opened)
         names = list(opened) if item is None else [item]
         if not names:
             raise UsageError(f"{opened.location.url} has no item to draw")

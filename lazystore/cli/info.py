@@ -73,15 +73,13 @@ def split_item(path: str) -> tuple[str, str | None]:
 
 
 def _store_info(path: str, only: str | None, *, as_json: bool) -> int:
+    from lazystore.dataset import Store
     from lazystore.dataset import open as open_store
 
     with open_store(path, allow_incomplete=True) as store:
-        document = store.info()
-        if only is not None:
-            if only not in document["items"]:
-                known = ", ".join(sorted(document["items"])) or "none"
-                raise UsageError(f"{only!r} is not in {document['store']}; its items are: {known}")
-            document["items"] = {only: document["items"][only]}
+        document = store.info(only)
+        if not isinstance(store, Store):
+            return _foreign_info(document, as_json=as_json)
         spans = {name: _span_s(store, name, item) for name, item in document["items"].items()}
     for name, span in spans.items():
         document["items"][name]["span_s"] = span
@@ -117,6 +115,21 @@ def _store_info(path: str, only: str | None, *, as_json: bool) -> int:
             print_note(f"note: {name}: {problem}")
     for line in document["unfinished"].values():
         print_note(f"note: {line}")
+    return 0
+
+
+def _foreign_info(document: Any, *, as_json: bool) -> int:
+    """Of a store that somebody else wrote: its arrays, of which nothing more is known."""
+    if as_json:
+        print_json(document)
+        return 0
+    rows = []
+    for name, array in document["items"].items():
+        axes = (f"{dim}: {size:,}" for dim, size in zip(array["dims"], array["shape"], strict=True))
+        rows.append((name, f"{array['dtype']} ({', '.join(axes)})", " x ".join(map(str, array["chunks"]))))
+    print_table(("array", "holds", "chunks"), rows, title=f"{document['store']}, not written by lazystore")
+    for problem in document["problems"]:
+        print_note(f"note: {problem}")
     return 0
 
 

@@ -31,6 +31,8 @@ def repair(
     quick: Annotated[bool, typer.Option("--quick", help="Look for what is missing or of another size only.")] = False,
     option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the source's format, as in the conversion; stores record theirs.")] = None,
     env: Annotated[str | None, typer.Option(metavar="FILE", help="A field's environment, where its own files are damaged.")] = None,
+    times: Annotated[str | None, typer.Option(metavar="FILE[:COLUMN]", help="Session seconds of every record, where they were given and are damaged.")] = None,
+    times_mismatch: Annotated[str | None, typer.Option(help="head or tail, as in the conversion.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Tracebacks.")] = False,
 ) -> int:  # fmt: skip
@@ -45,6 +47,8 @@ def repair(
         level="quick" if quick else "full",
         source_options=parse_options(option or []),
         env=env,
+        times=times,
+        times_mismatch=times_mismatch,
     )
     if as_json:
         print_json(report.to_json())

@@ -91,8 +91,8 @@ def _compare_source(store: str, source: str) -> tuple[str, bool]:
         for stream in streams:
             stream.close()
     with open_own(store) as opened:
-        for name, item in opened.info()["items"].items():
-            files = item["attributes"].get("source", {}).get("files", [])
+        for name, record in opened.records.items():
+            files = record.attributes.get("source", {}).get("files", [])
             if {file["sha256_sampled"] for file in files} == wanted:
                 return f"source: {source} is what item {name!r} was made from", True
     return f"source: {source} is not, or no longer, what any item of {store} was made from", False

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lazystore.clock import Clock, match_times
+from lazystore.clock import Clock
 from lazystore.convert.on_client import checked_client, stage_on_client
 from lazystore.convert.plan import ConversionPlan, Settings, check_space, layout, make_plan, read_samples
 from lazystore.convert.recording import Cut, Recording, absolute_paths, check_opens_anywhere
 from lazystore.convert.report import ConversionReport, ItemReport
 from lazystore.convert.run import ProgressCallback, StageElsewhere, run
 from lazystore.convert.storage import Asked, choose_storage
-from lazystore.convert.times import read_times, split_times_argument
+from lazystore.convert.times import given_times
 from lazystore.convert.timing import Timing, native_span, range_of_span, regular_ticks, resolve_clock
 from lazystore.convert.transform import read_transform
 from lazystore.convert.trial import ENCODED
@@ -311,12 +311,12 @@ def _prepare_stream(
     if request.rate_hz is not None:
         source = RetimedSource(source, regular_ticks(source.info, request.rate_hz))
     clock = resolve_clock(request.clock, source.info)
-    times = _given_times(request, source.info)
+    given = None if request.times is None else given_times(request.times, source.info, request.times_mismatch)
     records, span = (0, source.info.length), None
     kept: NDArray[np.float64] | None = None
-    if times is not None:
+    if given is not None:
         # Given times are session seconds already: they choose the records themselves.
-        times_s, first = times
+        times_s, first = given.times_s, given.first_record
         low, high = range_of_span(times_s, request.time)
         records, kept = (first + low, first + high), times_s[low : high : request.every or 1]
     elif request.time is not None and source.info.ticks is None:
@@ -330,7 +330,7 @@ def _prepare_stream(
     )  # fmt: skip
     source = cut.of(source)
     info = source.info
-    if times is not None:
+    if given is not None:
         clock = replace(clock, known="given") if clock.known == "assumed" else clock
     main = info.columns[0]
     timing = Timing(clock, info.ticks, info.length, main.dims[0], kept)
@@ -358,18 +358,6 @@ def _prepare_stream(
         settings.codec == ENCODED, stream.info.identity,
     )  # fmt: skip
     return Prepared(plan, source, stream, asked, recording)
-
-
-def _given_times(request: Request, info: SourceInfo) -> tuple[NDArray[np.float64], int] | None:
-    if request.times is None:
-        return None
-    if info.kind in ("events", "spikes", "intervals"):
-        raise UsageError(f"times mean nothing for {info.kind}: every record has its own time")
-    times = request.times
-    if isinstance(times, str | os.PathLike):
-        times = read_times(*split_times_argument(os.fspath(times)))
-    matched = match_times(times, info.length, request.times_mismatch)  # type: ignore[arg-type]  # checked there
-    return matched.times_s, matched.first_record
 
 
 def execute(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lazystore.clock import Clock
 from lazystore.convert.materialize import StoredVideo
 from lazystore.convert.remake import Remaker
+from lazystore.convert.times import given_times
 from lazystore.convert.timing import Timing
 from lazystore.convert.trial import ENCODED
 from lazystore.errors import LazystoreError, SourceChangedError, SourceError
@@ -44,11 +46,15 @@ class Given:
         Options of the source's format, for items that did not record theirs.
     env
         Geometry of a field's bins, where its own files are damaged.
+    times, times_mismatch
+        Session seconds of every record, as they were given to the conversion, where the item's are damaged.
     """
 
     sources: tuple[Any, ...] = ()
     options: Mapping[str, Any] | None = None
     env: Any = None
+    times: Any = None
+    times_mismatch: str | None = None
 
 
 def remaker_of(location: Location, record: ItemRecord, given: Given) -> Remaker:
@@ -127,6 +133,8 @@ def _fitted(
     selection = record.attributes["source"].get("selection") or {}
     source = _selected(source, selection)
     timing = _timing_of(location, record, source.info)
+    if timing.ticks is None and timing.times_s is None and given.times is not None:
+        timing = replace(timing, ticks=source.info.ticks, times_s=_given_again(given, stream.info, selection))
     if record.attributes.get("codec") == ENCODED:
         if not isinstance(stream, VideoSource):
             raise SourceError(f"the source of {record.name!r} holds no packets")
@@ -190,6 +198,14 @@ def _timing_of(location: Location, record: ItemRecord, info: SourceInfo) -> Timi
         # They were somebody's, and are nowhere else: no array of times can be made again.
         return Timing(clock, None, length, dim)
     return Timing(clock, ticks, length, dim, times_s)
+
+
+def _given_again(given: Given, info: SourceInfo, selection: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Given times of the records that were chosen; of all of them where the conversion took all."""
+    matched = given_times(given.times, info, given.times_mismatch)
+    start, stop = selection.get("records") or (0, info.length)
+    first = matched.first_record
+    return matched.times_s[start - first : stop - first : selection.get("every") or 1]
 
 
 def _of_stored_video(location: Location, record: ItemRecord) -> Remaker:

@@ -101,6 +101,8 @@ def repair(
     level: str = "full",
     source_options: Mapping[str, Any] | None = None,
     env: Any = None,
+    times: Any = None,
+    times_mismatch: str | None = None,
 ) -> RepairReport:
     """Make damaged and missing files of a store again; only looks, unless `yes` is true.
 
@@ -118,6 +120,8 @@ def repair(
         missing or of another size.
     source_options, env
         As given to `convert`, for items that do not record their options, and for a field's geometry.
+    times, times_mismatch
+        As given to `convert`, for items whose times are damaged: they lie in no recording.
 
     Raises
     ------
@@ -133,7 +137,7 @@ def repair(
         raise UsageError(f"{location.url} is remote and cannot be repaired in place; copy it to a disk first")
     sources = source if isinstance(source, list | tuple) else [] if source is None else [source]
     paths = tuple(os.fspath(one) if isinstance(one, os.PathLike) else one for one in sources)
-    given = Given(paths, source_options, env)
+    given = Given(paths, source_options, env, times, times_mismatch)
     return _Repair(location, given, yes=yes, level=level).run()
 
 
@@ -336,7 +340,9 @@ class _Repair:
                 if not self._holds(f"{name}/{key}", file.sha256):
                     raise StoreError(f"{name}/{key} does not read back as it was written; check the disk")
             self._leave(
-                name, left, "neither the source nor --env gives it; convert it again with --overwrite"
+                name,
+                left,
+                "neither the source, --times nor --env gives it; convert it again with --overwrite",
             )
         finally:
             remaker.close()

@@ -6,15 +6,19 @@ Text (comma, semicolon, tab or blanks, with or without a heading line) and ``.np
 from __future__ import annotations
 
 import csv
+import os
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lazystore.clock import MatchedTimes, match_times
 from lazystore.errors import SourceError, UsageError
+from lazystore.protocols import SourceInfo
 
 # Text is decoded a line at a time; a line longer than this is no table of times.
 MAX_LINE_CHARACTERS = 1_000_000
@@ -36,6 +40,23 @@ def split_times_argument(text: str) -> tuple[Path, str | None]:
     if not colon or not head or not column or is_drive or Path(text).is_file():
         return Path(text), None
     return Path(head), column
+
+
+def given_times(times: Any, info: SourceInfo, mismatch: str | None) -> MatchedTimes:
+    """Times that somebody gives for a source's records: an array, or a file with an optional ``:COLUMN``.
+
+    Raises
+    ------
+    UsageError
+        If its records are not at one time each, in order.
+    SourceError, ClockError
+        If the file, or the times, will not do.
+    """
+    if info.kind in ("events", "spikes", "intervals"):
+        raise UsageError(f"times mean nothing for {info.kind}: every record has its own time")
+    if isinstance(times, str | os.PathLike):
+        times = read_times(*split_times_argument(os.fspath(times)))
+    return match_times(times, info.length, mismatch)  # type: ignore[arg-type]  # checked there
 
 
 def read_times(path: str | Path, column: str | int | None = None) -> NDArray[np.float64]:

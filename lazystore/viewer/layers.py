@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.dataset import Store
-from lazystore.errors import UsageError
+from lazystore.errors import unknown_item
 from lazystore.geometry import ACTIVE_MASK_PATH, BIN_CENTERS_PATH, Geometry
 from lazystore.render.scalar import ScalarFieldImages
 from lazystore.viewer.timeline import DEFAULT_STEP_S, ListedSamples, RegularSamples, Samples
@@ -71,12 +71,12 @@ def layers_of(
 
     Raises
     ------
-    UsageError
-        If an item is unknown.
+    UnknownItemError
+        If there is no such item.
     """
     unknown = [name for name in items or () if name not in store]
     if unknown:
-        raise UsageError(f"{unknown[0]!r} is not in the store; its items are: {', '.join(store)}")
+        raise unknown_item(unknown[0], store.location.url, store)
     names = list(items) if items is not None else list(store)
     notes = [
         f"{name}: {store.records[name].kind} is not drawn"

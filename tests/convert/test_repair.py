@@ -265,8 +265,45 @@ def test_times_that_somebody_gave_are_nowhere_else(tmp_path: Path) -> None:
     report = ls.repair(store, tmp_path / "a.npy", yes=True)
     assert [one.key for one in report.repaired] == ["a/data/c/1/0/0"]
     assert report.left == (
-        "a/time/c/0: neither the source nor --env gives it; convert it again with --overwrite",
+        "a/time/c/0: neither the source, --times nor --env gives it; convert it again with --overwrite",
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "n_times"),
+    [
+        ({}, 24),
+        ({"time": (1.0, 4.0), "every": 2}, 24),
+        ({"times_mismatch": "tail"}, 21),
+        ({"times_mismatch": "head", "time": (None, 4.0)}, 27),
+    ],
+    ids=["all", "part", "late", "surplus"],
+)
+def test_times_are_given_again(tmp_path: Path, options: dict[str, Any], n_times: int) -> None:
+    """As they were given to the conversion; other ones replace nothing."""
+    np.save(tmp_path / "a.npy", np.arange(96, dtype=np.uint8).reshape(24, 2, 2))
+    np.savetxt(tmp_path / "times.csv", np.sqrt(np.arange(n_times)), header="s", comments="")
+    times = tmp_path / "times.csv"
+    store = tmp_path / "s.zarr"
+    ls.convert(tmp_path / "a.npy", store, kind="stack", times=times, overview="preview", **options)
+    wanted = files_of(store)
+    lost = [
+        key
+        for key in wanted
+        if key.startswith(("a/time/c/", "a/overview/")) and "time" in key and "/c/" in key
+    ]
+    assert len(lost) == 2
+    delete(store, lost, random.Random())
+    given = {"times_mismatch": options.get("times_mismatch"), "yes": True}
+    other = ls.repair(store, tmp_path / "a.npy", times=np.arange(n_times) + 0.5, **given)
+    assert sorted(line.partition(":")[0] for line in other.left) == sorted(lost)
+    assert all("other bytes than were committed" in line for line in other.left)
+    few = ls.repair(store, tmp_path / "a.npy", times=[1.0, 2.0], yes=True)
+    assert "2 times do not match 24 records" in few.left[0]
+    words = [str(store), "--source", str(tmp_path / "a.npy"), "--times", f"{times}:s", "--yes"]
+    mismatch = options.get("times_mismatch")
+    assert main(["repair", *words, *(["--times-mismatch", mismatch] if mismatch else [])]) == 0
+    assert files_of(store) == wanted
 
 
 def test_an_environment_is_given_again(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_layers_are_described_without_napari(store_path: Path) -> None:
         by_name = {spec.name: spec for spec in specs}
         assert by_name["fast"].contrast_limits == (0.0, 59.0)
         assert by_name["slow"].samples.nearest(3.3) == 1
-        with pytest.raises(UsageError, match="not in the store"):
+        with pytest.raises(UsageError, match="'nobody' is not in .*; its items are: fast, slow, track"):
             layers_of(store, ["nobody"])
 
 
