@@ -35,6 +35,14 @@ _PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 # A metadata key that is not there is often the plain truth (is this a v2 or v3 store?), so fewer.
 _PAUSES_FOR_ABSENT_S = (0.05, 0.1)
 _INITIAL_BACKOFF_S = 0.05
+# Where credentials are asked for last, of the machine itself, when there are none elsewhere.
+_NO_CREDENTIALS = "/latest/api/token"
+_HOW_TO_SIGN = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for public buckets "
+    "(in Python also storage_options)"
+)
+# Where obstore looks for the address of a server that is not Amazon's.
+_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 _forked_after_use = False
@@ -270,7 +278,9 @@ def _make_client(url: str, given_options: Mapping[str, Any]) -> Any:
     parts = urlsplit(url)
     options: Any = dict(given_options)
     seconds = float(options.pop("timeout_s", 30))
-    insecure = str(options.get("endpoint", url)).startswith("http://")
+    named = (os.environ.get(name) for name in _ENDPOINT_VARIABLES if parts.scheme == "s3")
+    endpoint = options.get("endpoint") or next(filter(None, named), url)
+    insecure = str(endpoint).startswith("http://")
     client_options: Any = {
         "timeout": timedelta(seconds=seconds),
         "connect_timeout": timedelta(seconds=min(seconds, 10)),
@@ -352,6 +362,8 @@ def _may_pass(error: Exception) -> bool:
         return True
     from obstore.exceptions import GenericError
 
+    if _NO_CREDENTIALS in str(error):
+        return False
     status = re.search(r"status code: (\d{3})", str(error))
     # A 404 for an object that is not there is a FileNotFoundError; here it spoilt the second half of a
     # body whose first half had come.
@@ -374,12 +386,12 @@ def _as_store_error(error: Exception, url: str, key: str) -> StoreError:
     # By name or by number: a listing's errors are not told apart by obstore.
     reason, kind = _reason(error), type(error).__name__
     hint = "check the address and the network, then try again"
-    if kind == "PermissionDeniedError" or reason.startswith("403"):
+    if _NO_CREDENTIALS in str(error):
+        reason, hint = "no credentials were found", _HOW_TO_SIGN
+    elif kind == "PermissionDeniedError" or reason.startswith("403"):
         hint = "check the rights of your credentials"
     elif kind == "UnauthenticatedError" or reason.startswith("401"):
-        hint = (
-            "set credentials in the environment, or skip_signature=True in storage_options (public buckets)"
-        )
+        hint = _HOW_TO_SIGN
     elif kind == "NotSupportedError":
         hint = "this kind of server does not offer it"
     return StoreError(f"cannot reach {key!r} in {url}: {reason}; {hint}")

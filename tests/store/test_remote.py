@@ -331,6 +331,28 @@ def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
         location.read("k")
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"])
+def test_a_server_of_ones_own_is_named_by_the_environment(
+    s3_port: int, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """As on the command line, which takes no storage options; plain http was refused there."""
+    s3(s3_port, variable).write("k", [b"data"])
+    monkeypatch.setenv(variable, f"http://{HOST}:{s3_port}")
+    assert ObjectLocation(f"s3://bucket/{variable}").read("k") == b"data"
+
+
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for the machine's own, asked for again and again, to hear of the network."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("lazystore.store.remote._INITIAL_BACKOFF_S", 0.001)
+    location = ObjectLocation("s3://bucket/x", {"timeout_s": 2})
+    with pytest.raises(StoreError, match=r"no credentials were found; set AWS_ACCESS_KEY_ID .* or AWS_SKIP"):
+        location.read("k")
+    assert location.counters.snapshot().get("retries", 0) == 0
+
+
 def test_without_obstore_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error says what to install."""
     monkeypatch.setitem(sys.modules, "obstore", None)
