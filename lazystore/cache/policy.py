@@ -91,8 +91,11 @@ def motion_of(history: History, n_chunks: int) -> Motion | None:
     if not history:
         return None
     position = history[-1][1]
-    steps = [(after - before, late - early) for (early, before), (late, after) in pairwise(history)]
-    steps = [(length, seconds) for length, seconds in steps if length]
+    steps = [
+        (length, late - early)
+        for (early, before), (late, after) in pairwise(history)
+        if (length := after - before)
+    ]
     if not steps:
         return Motion(position)
     run = _run_at_end(steps)
@@ -123,11 +126,12 @@ def motion_of(history: History, n_chunks: int) -> Motion | None:
 def _run_at_end(steps: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     """The last steps that go one way without a jump; empty where the last step is itself a jump."""
     lengths = [length for length, _ in steps]
-    if not lengths or _stands_out(lengths[-1], lengths[-4:-1]):
+    last = len(lengths) - 1
+    if last < 0 or _stands_out(lengths, last, max(0, last - 3), last):
         return []
-    first = len(steps) - 1
-    while first and lengths[first - 1] * lengths[-1] > 0:
-        if _stands_out(lengths[first - 1], lengths[first : first + RECENT_STEPS]):
+    first, sign = last, lengths[last]
+    while first and lengths[first - 1] * sign > 0:
+        if _stands_out(lengths, first - 1, first, first + RECENT_STEPS):
             break
         first -= 1
     run = list(steps[first:])
@@ -136,9 +140,11 @@ def _run_at_end(steps: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return [] if is_scatter else run
 
 
-def _stands_out(length: int, others: Sequence[int]) -> bool:
-    """Whether a step is a jump among others; what they are is seldom looked at, in playback never."""
-    return abs(length) > JUMP_CHUNKS and _is_jump(length, median([abs(other) for other in others] or [0]))
+def _stands_out(lengths: Sequence[int], number: int, begin: int, end: int) -> bool:
+    """Whether a step is a jump among those of [begin, end); they are seldom looked at, in playback never."""
+    if -JUMP_CHUNKS <= lengths[number] <= JUMP_CHUNKS:
+        return False
+    return _is_jump(lengths[number], median([abs(other) for other in lengths[begin:end]] or [0]))
 
 
 def _is_jump(length: int, usual: float) -> bool:
