@@ -7,12 +7,15 @@ LAZYSTORE_CORPUS
 LAZYSTORE_CI
     Set in CI: a skipped test is a failed test, so that nothing goes missing unnoticed. Only the
     corpus may be absent, because it cannot be part of the project.
+LAZYSTORE_TESTS_ON_DISK
+    Set to have the folders of all tests where pytest keeps them, to look at them afterwards.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -29,8 +32,8 @@ THREAD_PREFIX = "lazystore"
 # Pools that belong to the process, not to a store, may outlive a test; nothing else may.
 SHARED_THREAD_PREFIX = "lazystore-shared"
 THREAD_GRACE_S = 5.0
-# More than the tests that ask for a folder in memory put into it.
-RAM_BYTES = 1 << 30
+# More than a test puts into its folder; several run at a time.
+RAM_BYTES = 2 << 30
 
 # Speed on a shared machine says nothing about the code: no deadline, no "too slow".
 settings.register_profile(
@@ -43,6 +46,27 @@ settings.load_profile("lazystore")
 
 # matplotlib draws to memory: with a screen it would open windows, whichever test draws first.
 os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture
+def disk_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where pytest keeps them, for tests that a disk has to take."""
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder of the test's own: in memory where the system has room, and gone after the test.
+
+    A store has many small files, each made durable, on which a disk spends more time than lazystore.
+    """
+    shared = Path("/dev/shm")
+    wants_disk = "LAZYSTORE_TESTS_ON_DISK" in os.environ
+    if wants_disk or not shared.is_dir() or shutil.disk_usage(shared).free < RAM_BYTES:
+        yield request.getfixturevalue("disk_path")
+        return
+    with tempfile.TemporaryDirectory("", "lazystore-test-", shared, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -61,17 +85,6 @@ def corpus() -> Path:
     if not folder.is_dir():
         pytest.fail(f"LAZYSTORE_CORPUS={named!r} is not a folder")
     return folder
-
-
-@pytest.fixture
-def ram_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where the system has one: for thousands of small commits, each made durable."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir() or shutil.disk_usage(shared).free < RAM_BYTES:
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(prefix="lazystore-test-", dir=shared) as folder:
-        yield Path(folder)
 
 
 def open_files() -> dict[int, str]:

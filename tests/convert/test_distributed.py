@@ -65,15 +65,9 @@ def client(cluster: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def store_path(ram_path: Path) -> Path:
-    """In memory: processes that wait for a disk are not what these tests are about."""
-    return ram_path / "session.zarr"
-
-
-@pytest.fixture
-def field(ram_path: Path) -> Path:
+def field(tmp_path: Path) -> Path:
     """Ten shards of four frames."""
-    path = ram_path / "field.npy"
+    path = tmp_path / "field.npy"
     np.save(path, np.random.default_rng(0).random((4 * N_SHARDS, 16, 12), dtype=np.float32))
     return path
 
@@ -164,10 +158,10 @@ CASES: dict[str, tuple[Callable[[Path], Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_workers_write_what_threads_write(case: str, client: Any, ram_path: Path, store_path: Path) -> None:
+def test_workers_write_what_threads_write(case: str, client: Any, tmp_path: Path, store_path: Path) -> None:
     """Every file of the store is the same, and nothing is left beside it."""
     make, options = CASES[case]
-    source = make(ram_path)
+    source = make(tmp_path)
     report = ls.convert(source, store_path, client=client, **options).items[0]
     assert report.tasks_done >= 3
     assert report.tasks_resumed == 0
@@ -321,15 +315,15 @@ def stop_at(moment: str, marks: str) -> None:
     ],
 )
 def test_a_worker_that_was_stopped_and_revived_changes_nothing(
-    moment: str, then: str, client: Any, field: Path, store_path: Path, ram_path: Path
+    moment: str, then: str, client: Any, field: Path, store_path: Path, tmp_path: Path
 ) -> None:
     """Given up and replaced, it wakes after the commit, or when another recording has the item's name."""
-    marks = ram_path / "marks"
+    marks = tmp_path / "marks"
     marks.mkdir()
     wanted = by_threads(field, store_path, **LAYOUT, name="a")
     stale = subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_worker", client.scheduler.address, "--no-nanny",
-         "--nthreads", "1", "--no-dashboard", "--name", "stale", "--local-directory", str(ram_path)],
+         "--nthreads", "1", "--no-dashboard", "--name", "stale", "--local-directory", str(tmp_path)],
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -349,7 +343,7 @@ def test_a_worker_that_was_stopped_and_revived_changes_nothing(
         assert (marks / "given up").exists()
         assert files_of(store_path) == wanted
         if then == "overwritten":
-            other = ram_path / "other.npy"
+            other = tmp_path / "other.npy"
             np.save(other, np.load(field) + 1)
             shutil.rmtree(store_path.with_name("by_threads.zarr"))
             wanted = by_threads(other, store_path, **LAYOUT, name="a")
@@ -407,10 +401,10 @@ class FakeWorker:
 
 
 def test_an_error_of_a_worker_is_told_and_leaves_what_is_done(
-    client: Any, ram_path: Path, store_path: Path
+    client: Any, tmp_path: Path, store_path: Path
 ) -> None:
     """The error is the one that threads raise, and the same call goes on after."""
-    folder = images(ram_path)
+    folder = images(tmp_path)
     path = folder / "29.png"
     content = path.read_bytes()
 
@@ -460,16 +454,16 @@ def test_a_cluster_without_workers_is_refused(field: Path, store_path: Path) -> 
         ls.convert(field, store_path, client=nobody)
 
 
-def test_what_workers_cannot_open_is_refused(client: Any, ram_path: Path, store_path: Path) -> None:
+def test_what_workers_cannot_open_is_refused(client: Any, tmp_path: Path, store_path: Path) -> None:
     """Arrays in memory, and archives that are read front to back."""
     array = np.zeros((4, 3, 2), np.uint8)
     with pytest.raises(
         UsageError, match="workers open by themselves, not for ndarray in memory; leave client"
     ):
         ls.convert(array, store_path, client=client)
-    np.savez_compressed(ram_path / "a.npz", data=array)
+    np.savez_compressed(tmp_path / "a.npz", data=array)
     with pytest.raises(UsageError, match=r"'a.npz' is a zip archive, which is read front to back.*as \.npy"):
-        ls.convert(ram_path / "a.npz", store_path, client=client)
+        ls.convert(tmp_path / "a.npz", store_path, client=client)
     assert not store_path.exists()
 
 

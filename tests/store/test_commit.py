@@ -51,6 +51,12 @@ def stop_after(n_tasks: int) -> Callable[[Any], None]:
 
 
 @pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    """What is made durable lies on a disk."""
+    return disk_path
+
+
+@pytest.fixture
 def source(tmp_path: Path) -> Path:
     np.save(tmp_path / "frames.npy", FRAMES)
     return tmp_path / "frames.npy"

@@ -65,7 +65,7 @@ def run_points(
     ids=lambda value: str(value).replace(",", "+"),
 )
 def test_a_fault_at_any_call_never_reads_wrong(
-    ram_path: Path, scenario: str, actions: str, every: int
+    tmp_path: Path, scenario: str, actions: str, every: int
 ) -> None:
     """What is readable then is the old or the new state; the same call goes on to the same bytes.
 
@@ -74,7 +74,7 @@ def test_a_fault_at_any_call_never_reads_wrong(
     """
     if FILE:
         actions, every = ",".join(ACTIONS), 1
-    reports = run_points(ram_path, scenario, actions, every, n_processes=2 if every == 1 else 1)
+    reports = run_points(tmp_path, scenario, actions, every, n_processes=2 if every == 1 else 1)
     problems = [problem for report in reports for problem in report["problems"]]
     assert not problems, "\n".join(problems[:20])
     assert (

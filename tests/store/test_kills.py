@@ -26,10 +26,10 @@ def run(*arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
-def test_random_kills(ram_path: Path) -> None:
+def test_random_kills(tmp_path: Path) -> None:
     """Killed whenever: nothing reads wrong, resuming gives the bytes of an undisturbed run."""
     n_kills = scaled(60, 300)
-    report = run("random", ram_path, n_kills, 11)
+    report = run("random", tmp_path, n_kills, 11)
     assert not report["problems"], "\n".join(report["problems"])
     assert report["refused"] >= n_kills // 3, "the kills came too late to mean anything"
     assert report["refused"] + report["whole"] == n_kills
@@ -40,8 +40,8 @@ def test_random_kills(ram_path: Path) -> None:
     )
 
 
-def test_a_kill_near_the_end_costs_no_more_than_what_was_in_flight(ram_path: Path) -> None:
+def test_a_kill_near_the_end_costs_no_more_than_what_was_in_flight(tmp_path: Path) -> None:
     """Killed with 90% of the shards recorded, at most one shard a worker is written again."""
-    redone = run("at", ram_path, 0.9)
+    redone = run("at", tmp_path, 0.9)
     assert redone <= WORKERS
     record(3, shards=TASKS, workers=WORKERS, redone=redone)

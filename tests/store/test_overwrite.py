@@ -14,6 +14,12 @@ from lazystore.store.location import LocalLocation
 from lazystore.store.verify import verify
 
 
+@pytest.fixture
+def tmp_path(disk_path: Path) -> Path:
+    """What is made durable lies on a disk."""
+    return disk_path
+
+
 def save(path: Path, value: int, dtype: str = "u1", n: int = 16) -> Path:
     np.save(path, np.full((n, 4), value, dtype))
     return path
