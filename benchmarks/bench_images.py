@@ -174,7 +174,9 @@ LABELS = {
 }
 
 
-def in_child(what: str, *paths: Path) -> Row:
+def in_child(effort: Effort, what: str, *paths: Path) -> Row:
+    if effort is TINY and what != "plain":
+        return CHILDREN[what](*paths)  # one kind of process shows that they work
     command = [sys.executable, "-m", "benchmarks.bench_images", "--child", what, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     if done.returncode:
@@ -191,7 +193,7 @@ def run_all(effort: Effort) -> list[Row]:
             pictures = folder / dtype
             make_pictures(pictures, effort, dtype)
             for what, label in LABELS.items():
-                row = in_child(what, pictures, folder / "store.zarr", folder / "mean.npy")
+                row = in_child(effort, what, pictures, folder / "store.zarr", folder / "mean.npy")
                 rows.append({"dtype": dtype, "what": label, **row})
     return rows
 

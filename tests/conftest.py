@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -43,6 +44,10 @@ settings.register_profile(
     derandomize="LAZYSTORE_CI" in os.environ,
 )
 settings.load_profile("lazystore")
+
+# Processes that tests start would compile all of lazystore anew, each for a quarter of a second.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # matplotlib draws to memory: with a screen it would open windows, whichever test draws first.
 os.environ["MPLBACKEND"] = "Agg"
