@@ -168,3 +168,7 @@ def test_on_the_command_line(made: Any, store: Path, capsys: pytest.CaptureFixtu
         assert opened["second"].shape == (25, *made[2].shape[1:])
     assert main(["materialize", str(store), "rat"]) == 1
     assert "there is no item 'rat'" in capsys.readouterr().err
+    assert main(["materialize", f"{store}/mouse", "--time", "13:14", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"][0]["item"] == "mouse_pixels"
+    assert main(["materialize", str(store), "--dry-run"]) == 2
+    assert "names no item; name one behind it" in capsys.readouterr().err
