@@ -11,7 +11,8 @@ from typing import Any
 import napari
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QThread, QTimer
+from qtpy.QtCore import Qt, QThread, QTimer
+from qtpy.QtWidgets import QLabel
 
 from lazystore.dataset import Store
 from lazystore.viewer.aligned import AlignedMovie
@@ -26,6 +27,8 @@ FIELD_OPACITY = 0.6
 READ_THREADS = 2
 # How late a frame may be that is there already.
 LOOK_EVERY_MS = 4
+LABEL_NAME = "lazystore-seconds"
+LABEL_STYLE = "color: white; background: rgba(0, 0, 0, 150); padding: 3px 6px;"
 
 
 def _has_event_loop() -> bool:
@@ -69,15 +72,30 @@ def open_viewer(
 
 
 def _show_seconds(viewer: napari.Viewer, timeline: Timeline) -> None:
-    """The session second in a corner: napari's slider counts steps."""
-    overlay = viewer.canvas.overlays.text
+    """The session second in a corner: napari's slider counts steps.
+
+    Text that OpenGL draws has its shaders linked anew at every change, which took as long as all else of a
+    step (24 instead of 12 ms, drawn in software); so it is a label. Pictures of the canvas do not show it:
+    for those napari's own text overlay says the same once somebody makes it visible.
+    """
+    label = QLabel(viewer.window._qt_window._qt_viewer.canvas.native)
+    label.setObjectName(LABEL_NAME)
+    label.setStyleSheet(LABEL_STYLE)
+    label.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+    overlay, moved = viewer.canvas.overlays.text, viewer.dims.events.current_step
 
     def show(_: Any = None) -> None:
-        overlay.text = f"{timeline.second(viewer.dims.current_step[0]):.3f} s"
+        text = f"{timeline.second(viewer.dims.current_step[0]):.3f} s"
+        label.setText(text)
+        label.adjustSize()
+        if overlay.visible:
+            overlay.text = text
 
-    viewer.dims.events.current_step.connect(show)
+    moved.connect(show)
+    overlay.events.visible.connect(show)
+    label.destroyed.connect(lambda: moved.disconnect(show))
     show()
-    overlay.visible = True
+    label.show()
 
 
 def _placed(spec: LayerSpec) -> NDArray[np.float64]:

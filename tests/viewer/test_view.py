@@ -62,15 +62,24 @@ def test_layers_are_described_without_napari(store_path: Path) -> None:
 
 @needs_display
 def test_every_layer_shows_its_own_nearest_sample(store_path: Path) -> None:
-    """At each second of the slider the values on the screen are those of that second."""
+    """At each second of the slider the values on the screen are those of that second, and it says which."""
+    from qtpy.QtWidgets import QLabel
+
+    from lazystore.viewer.window import LABEL_NAME
+
     with ls.open(store_path) as store:
         viewer = ls.view(store, show=False)
         try:
             layers: Any = viewer.layers
+            label: Any = viewer.window._qt_window.findChild(QLabel, LABEL_NAME)
+            text = viewer.canvas.overlays.text
             for second in (1.0, 3.5, 5.0, 6.9):
                 viewer.dims.set_point(0, second)
                 shown = float(viewer.dims.point[0])
-                assert viewer.canvas.overlays.text.text == f"{shown:.3f} s"
+                assert label.text() == f"{shown:.3f} s"
+                # For pictures of the canvas, where somebody wants it.
+                text.visible = second > 5
+                assert text.text == (label.text() if text.visible else "")
                 fast = np.asarray(layers["fast"]._slice.image.view)
                 assert np.all(np.abs(1 + fast / 10 - shown) <= 0.051)
                 slow = np.asarray(layers["slow"]._slice.image.view)
@@ -83,6 +92,8 @@ def test_every_layer_shows_its_own_nearest_sample(store_path: Path) -> None:
                 assert y == pytest.approx(3 * shown, abs=0.09)
         finally:
             viewer.close()
+        # A closed window hears of no slider.
+        viewer.dims.set_current_step(0, 3)
 
 
 @needs_display
