@@ -185,6 +185,19 @@ class TwinSource(Source, Protocol):
         """The same recording, decoded on so many threads; None where it cannot be. The caller closes it."""
 
 
+@runtime_checkable
+class PartSource(Source, Protocol):
+    """A source that may be a part of a recording whose other parts are sources of their own."""
+
+    @property
+    def first_record(self) -> int:
+        """Number, in the recording, of the part's first record."""
+
+    @property
+    def recording_info(self) -> SourceInfo:
+        """`info`, with the number and the times of the records of all parts: they share a clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recognition:
     """A format's claim on a file: `certain` when its content proves it, else by name only.

@@ -21,12 +21,19 @@ from lazystore.convert.report import ConversionReport, ItemReport
 from lazystore.convert.run import ProgressCallback, StageElsewhere, run
 from lazystore.convert.storage import Asked, choose_storage
 from lazystore.convert.times import given_times
-from lazystore.convert.timing import Timing, native_span, range_of_span, regular_ticks, resolve_clock
+from lazystore.convert.timing import (
+    NoRecordsError,
+    Timing,
+    native_span,
+    range_of_span,
+    regular_ticks,
+    resolve_clock,
+)
 from lazystore.convert.transform import read_transform
 from lazystore.convert.trial import ENCODED
 from lazystore.convert.worker import Job
 from lazystore.errors import SourceError, UsageError
-from lazystore.protocols import Source, SourceInfo
+from lazystore.protocols import PartSource, Source, SourceInfo
 from lazystore.schema import JSON, check_item_name
 from lazystore.sources.geometry import GeometrySource, load_geometry
 from lazystore.sources.identity import check_unchanged
@@ -262,16 +269,28 @@ def prepare(source: Any, request: Request) -> list[Prepared]:
         source, kind=request.kind, format=request.format, options=dict(request.source_options or {})
     )
     stem = check_item_name(request.name) if request.name else default_name(source, sources[0].info)
-    prepared = []
+    prepared: list[Prepared] = []
+    left_out: list[NoRecordsError] = []
+    notes = []
     try:
         for stream in sources:
             suffix = stream.info.suffix
             item = f"{stem}_{suffix}" if suffix else stem
-            prepared.append(_prepare_stream(stream, item, request, absolute_paths(source)))
+            try:
+                prepared.append(_prepare_stream(stream, item, request, absolute_paths(source)))
+            except NoRecordsError as error:
+                left_out.append(error)
+                notes.append(f"{item!r} is left out: {error}")
+                stream.close()
+        if not prepared:
+            raise left_out[0]
     except BaseException:
         for stream in sources:
             stream.close()
         raise
+    if notes:
+        plan = prepared[0].plan
+        prepared[0] = replace(prepared[0], plan=replace(plan, notes=(*plan.notes, *notes)))
     return prepared
 
 
@@ -308,10 +327,16 @@ def _prepare_stream(
     source = stream
     if request.env is not None:
         source = GeometrySource(source, load_geometry(request.env))
+    # Parts of a recording are on its clock, and each takes its share of the times given for all.
+    first_record, whole = 0, source.info
+    if isinstance(stream, PartSource):
+        first_record, whole = stream.first_record, stream.recording_info
     if request.rate_hz is not None:
-        source = RetimedSource(source, regular_ticks(source.info, request.rate_hz))
-    clock = resolve_clock(request.clock, source.info)
-    given = None if request.times is None else given_times(request.times, source.info, request.times_mismatch)
+        ticks = regular_ticks(whole, request.rate_hz)
+        whole = replace(whole, ticks=ticks)
+        source = RetimedSource(source, replace(ticks, start=first_record))
+    clock = resolve_clock(request.clock, whole)
+    given = None if request.times is None else given_times(request.times, stream, request.times_mismatch)
     records, span = (0, source.info.length), None
     kept: NDArray[np.float64] | None = None
     if given is not None:
@@ -322,8 +347,8 @@ def _prepare_stream(
     elif request.time is not None and source.info.ticks is None:
         span = native_span(clock, request.time)
     elif request.time is not None:
-        whole = Timing(clock, source.info.ticks, source.info.length, source.info.columns[0].dims[0])
-        records = range_of_span(whole, request.time)
+        timed = Timing(clock, source.info.ticks, source.info.length, source.info.columns[0].dims[0])
+        records = range_of_span(timed, request.time)
     cut = Cut(
         None if records == (0, source.info.length) else records,
         span, request.crop, request.every, request.dtype, request.keep_bits,

@@ -134,7 +134,7 @@ def _fitted(
     source = _selected(source, selection)
     timing = _timing_of(location, record, source.info)
     if timing.ticks is None and timing.times_s is None and given.times is not None:
-        timing = replace(timing, ticks=source.info.ticks, times_s=_given_again(given, stream.info, selection))
+        timing = replace(timing, ticks=source.info.ticks, times_s=_given_again(given, stream, selection))
     if record.attributes.get("codec") == ENCODED:
         if not isinstance(stream, VideoSource):
             raise SourceError(f"the source of {record.name!r} holds no packets")
@@ -200,10 +200,10 @@ def _timing_of(location: Location, record: ItemRecord, info: SourceInfo) -> Timi
     return Timing(clock, ticks, length, dim, times_s)
 
 
-def _given_again(given: Given, info: SourceInfo, selection: Mapping[str, Any]) -> NDArray[np.float64]:
+def _given_again(given: Given, stream: Source, selection: Mapping[str, Any]) -> NDArray[np.float64]:
     """Given times of the records that were chosen; of all of them where the conversion took all."""
-    matched = given_times(given.times, info, given.times_mismatch)
-    start, stop = selection.get("records") or (0, info.length)
+    matched = given_times(given.times, stream, given.times_mismatch)
+    start, stop = selection.get("records") or (0, stream.info.length)
     first = matched.first_record
     return matched.times_s[start - first : stop - first : selection.get("every") or 1]
 

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.clock import MatchedTimes, match_times
+from lazystore.convert.timing import NoRecordsError
 from lazystore.errors import SourceError, UsageError
-from lazystore.protocols import SourceInfo
+from lazystore.protocols import PartSource, Source
 
 # Text is decoded a line at a time; a line longer than this is no table of times.
 MAX_LINE_CHARACTERS = 1_000_000
@@ -42,21 +43,33 @@ def split_times_argument(text: str) -> tuple[Path, str | None]:
     return Path(head), column
 
 
-def given_times(times: Any, info: SourceInfo, mismatch: str | None) -> MatchedTimes:
-    """Times that somebody gives for a source's records: an array, or a file with an optional ``:COLUMN``.
+def given_times(times: Any, stream: Source, mismatch: str | None) -> MatchedTimes:
+    """Times that somebody gives for a stream's records: an array, or a file with an optional ``:COLUMN``.
+
+    They are those of a whole recording: a part of it takes its share.
 
     Raises
     ------
     UsageError
         If its records are not at one time each, in order.
+    NoRecordsError
+        If none of the times is a record's.
     SourceError, ClockError
         If the file, or the times, will not do.
     """
+    info, first_record = stream.info, 0
+    if isinstance(stream, PartSource):
+        info, first_record = stream.recording_info, stream.first_record
     if info.kind in ("events", "spikes", "intervals"):
         raise UsageError(f"times mean nothing for {info.kind}: every record has its own time")
     if isinstance(times, str | os.PathLike):
         times = read_times(*split_times_argument(os.fspath(times)))
-    return match_times(times, info.length, mismatch)  # type: ignore[arg-type]  # checked there
+    matched = match_times(times, info.length, mismatch)  # type: ignore[arg-type]  # checked there
+    skipped = first_record - matched.first_record
+    share = matched.times_s[max(0, skipped) : max(0, skipped + stream.info.length)]
+    if not len(share):
+        raise NoRecordsError(f"the times given are not those of its {stream.info.length} records")
+    return MatchedTimes(share, max(0, -skipped))
 
 
 def read_times(path: str | Path, column: str | int | None = None) -> NDArray[np.float64]:

@@ -181,6 +181,10 @@ def regular_ticks(info: SourceInfo, rate_hz: float) -> Ticks:
     return Ticks(time_base=1 / Fraction(str(rate_hz)))
 
 
+class NoRecordsError(UsageError):
+    """What was asked for holds no record of this stream; another one of the recording may have some."""
+
+
 def range_of_span(times: NDArray[np.float64] | Timing, span: TimeSpan | None) -> tuple[int, int]:
     """Records [start, stop) whose session time lies in a half-open span.
 
@@ -193,8 +197,10 @@ def range_of_span(times: NDArray[np.float64] | Timing, span: TimeSpan | None) ->
 
     Raises
     ------
-    UsageError
+    NoRecordsError
         If no record lies inside.
+    UsageError
+        If the span is empty.
     SourceError
         If times go back, so that a span is no range of records.
 
@@ -220,7 +226,7 @@ def range_of_span(times: NDArray[np.float64] | Timing, span: TimeSpan | None) ->
             )
         asked = " ".join(f"{word} {at!r} s" for word, at in (("from", low), ("to", high)) if at is not None)
         first, last = key(0), key(n_records - 1)
-        raise UsageError(
+        raise NoRecordsError(
             f"time {asked} holds no record; the recording runs from {first:.6g} s to {last:.6g} s"
         )
     return start, stop

@@ -101,6 +101,8 @@ class FrameDecoder:
         self._checks: bool | None = None if checks else False  # None: ask the feed when it is open
         self._reorder_depth = min(frames.reorder_depth(), MAX_REORDER_DEPTH)
         self._behind = frames.frames_behind()
+        # What follows may be the rest of a recording, of another size.
+        self._last_packet = int(frames.packet.max(initial=-1)) if frames.identified else None
         # Groups, by their seek point: odd in a run with threads, which only suggests where; and
         # found damaged by a run with one thread, which tells where runs may not begin.
         self._cut = frozenset(frames.cut_frames())
@@ -260,7 +262,7 @@ class FrameDecoder:
 
     def _pull(self) -> None:
         """Feed one packet, or the end; whatever comes out joins `_decoded`."""
-        fed = self._feed.next_packet()
+        fed = None if self._fed == self._last_packet else self._feed.next_packet()
         if fed is None:
             self._accept(self._decode(None))
             self._drained = True

@@ -162,22 +162,8 @@ class Pixels:
         return cls(**fields)
 
     def fits(self, frame: VideoFrame) -> bool:
-        """Whether a frame has the size of the first one.
-
-        A damaged packet may claim any size; such a frame is lost, not the recording's end.
-
-        Raises
-        ------
-        SourceError
-            If the recording really goes on in another size: at a whole keyframe.
-        """
-        if (frame.width, frame.height) == (self.width, self.height):
-            return True
-        if frame.key_frame and not frame.is_corrupt:
-            raise SourceError(
-                f"the picture changes from {self.width}x{self.height} to {frame.width}x{frame.height}"
-            )
-        return False
+        """Whether a frame has the size of the first one; a damaged packet may claim any."""
+        return (frame.width, frame.height) == (self.width, self.height)
 
     def write(self, frame: VideoFrame, out: NDArray[Any]) -> None:
         """Put one decoded frame that `fits` into `out`, of `shape` and `dtype`.

@@ -206,22 +206,6 @@ def test_nothing_decodes(tmp_path: Path) -> None:
         VIDEO.open(path, {})
 
 
-def test_picture_that_changes_its_size(tmp_path: Path) -> None:
-    """A recording that goes on in another size is refused where it does, with what to do."""
-    first = write_video(tmp_path / "a.h264", count=10)
-    second = write_video(tmp_path / "b.h264", count=10, size=(64, 80))
-    path = tmp_path / "both.h264"
-    path.write_bytes(first.read_bytes() + second.read_bytes())
-    source = opened(path)
-    assert source.info.length == 20
-    assert source.read(0, 10).missing == ()
-    with pytest.raises(
-        SourceError, match=r"'.*': the picture changes from 64x48 to 80x64, by frame \d+ \(\d"
-    ):
-        source.read(0, 20)
-    source.close()
-
-
 def test_file_that_shrinks_while_open(tmp_path: Path) -> None:
     """Packets that are gone since the file was opened are an error."""
     path = write_video(tmp_path / "a.ts", count=60)

@@ -49,6 +49,9 @@ class ContainerFeed:
         Decoder options, as FFmpeg spells them; by default the decoder is strict, where it can be.
     decodes
         False only to read packets: no decoder is started.
+    size
+        Width and height that the decoder is told, for parts of another size than the container says:
+        Motion JPEG's takes much lower pictures for half ones, of an interlaced recording.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class ContainerFeed:
         threads: int = 0,
         options: dict[str, str] | None = None,
         decodes: bool = True,
+        size: tuple[int, int] | None = None,
     ) -> None:
         self._path = path
         self._stream_index = stream_index
@@ -69,6 +73,7 @@ class ContainerFeed:
         self._options = options
         self._parameters: DecoderParameters | None = None
         self._decodes = decodes
+        self._size = size
         self._container: InputContainer | None = None
         self._stream: VideoStream | None = None
         self._open_threads = threads
@@ -139,6 +144,8 @@ class ContainerFeed:
             if other.index != stream.index:
                 other.discard = Discard.all
         if self._decodes:
+            if self._size is not None:
+                stream.codec_context.width, stream.codec_context.height = self._size
             self._parameters = self._parameters or DecoderParameters.of_stream(stream)
             self._open_decoder(stream.codec_context, threads)
         self._stream, self._open_threads = stream, threads

@@ -52,12 +52,16 @@ REMEDY = "open it with the option scan=decode, which numbers frames as the decod
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownFrames:
-    """The frames of a stream, their time base, and what had to be done to know them."""
+    """The frames of a stream, their time base, and what had to be done to know them.
+
+    `sizes` are width and height of each frame, shape (time, 2), int64, where all were decoded.
+    """
 
     table: FrameTable
     time_base: Fraction
     times_known: bool
     problems: tuple[str, ...] = ()
+    sizes: NDArray[np.int64] | None = None
 
 
 def why_decode(container: str, codec: str, scan: ScannedStream) -> str | None:
@@ -107,21 +111,23 @@ def frames_from_packets(packets: PacketTable, time_base: Fraction) -> ShownFrame
 
 def frames_by_decoding(feed: PacketFeed, packets: PacketTable, stream: VideoStream) -> ShownFrames:
     """The frames that decoding shows, in that order. Decodes the whole stream; holds one frame."""
-    packet, broken, is_sound = _decode_all(feed, one_thread=False)
+    packet, sizes, broken, is_sound = _decode_all(feed, one_thread=False)
     if not is_sound:
         # The decoder that reads damaged groups later has one thread too.
-        packet, broken, _ = _decode_all(feed, one_thread=True)
+        packet, sizes, broken, _ = _decode_all(feed, one_thread=True)
     pts, time_base, known, problems = _times_of(packet, packets, stream)
     if broken:
         problems.append(f"{broken} of {len(packets)} packets are broken and show no frame")
-    return ShownFrames(frame_table(packets, packet, pts), time_base, known, tuple(problems))
+    return ShownFrames(frame_table(packets, packet, pts), time_base, known, tuple(problems), sizes)
 
 
-def _decode_all(feed: PacketFeed, *, one_thread: bool) -> tuple[NDArray[np.int64], int, bool]:
-    """Packet of each frame shown (-1 unknown), number of broken packets, whether all was sound."""
+def _decode_all(
+    feed: PacketFeed, *, one_thread: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int, bool]:
+    """Packet (-1 unknown) and size of each frame, number of broken packets, whether all was sound."""
     from av import FFmpegError
 
-    order = array("q")
+    order, sizes = array("q"), array("q")
     broken, is_sound = 0, True
     feed.rewind(0, one_thread=one_thread)
     while True:
@@ -135,9 +141,11 @@ def _decode_all(feed: PacketFeed, *, one_thread: bool) -> tuple[NDArray[np.int64
             decoded = []
         for frame in decoded:
             order.append(-1 if frame.pts is None else frame.pts)
+            sizes.extend((frame.width, frame.height))
             is_sound = is_sound and not frame.is_corrupt
         if fed is None:
-            return np.array(order, np.int64), broken, is_sound and not broken
+            size_of_frame = np.array(sizes, np.int64).reshape(-1, 2)
+            return np.array(order, np.int64), size_of_frame, broken, is_sound and not broken
 
 
 def _times_of(

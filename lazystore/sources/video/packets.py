@@ -61,10 +61,14 @@ class PacketSource:
         self.video = video
         self.shown = video if shown is None else shown
         scan = video.scan
-        self._first_packet, self._packets, self.frames = _part_of(scan.packets, video.frames, frames)
+        self._first_packet, self._packets, self.frames = _part_of(
+            scan.packets, video.frames, frames, is_part=video.is_part
+        )
         with open_container(video.path) as container:
             stream = next(s for s in container.streams.video if s.index == video.stream_index)
             parameters = DecoderParameters.of_stream(stream)
+        if video.first_record:
+            parameters = replace(parameters, width=video.pixels.width, height=video.pixels.height)
         pixels = video.pixels if crop is None else replace(video.pixels, crop=crop)
         side_data = {
             number - self._first_packet: carried
@@ -137,20 +141,24 @@ class PacketSource:
 
 
 def _part_of(
-    packets: PacketTable, table: FrameTable, frames: range | None
+    packets: PacketTable, table: FrameTable, frames: range | None, *, is_part: bool
 ) -> tuple[int, PacketTable, FrameTable]:
-    """First packet, packets and frames of a part: from the seek point before it to its last packet."""
+    """First packet, packets and frames of a part: from the seek point before it to its last packet.
+
+    `is_part` says that the table is one itself.
+    """
     if frames is None or not table.identified:
         frames = range(len(table))
     kept = table.packet[frames.start : frames.stop : frames.step]
     first, stop = 0, len(packets)
-    if len(kept) < len(table):
+    is_part = is_part or len(kept) < len(table)
+    if is_part:
         # What a decoder makes up for a damaged packet depends on the group before.
         back = 1 if packets.has(CORRUPT).any() else 0
         first = int(table.seek_packet[max(0, table.seek_index(frames.start) - back)])
         stop = int(kept.max()) + 1
     size, flags = packets.size[first:stop], packets.flags[first:stop].copy()
-    if len(kept) < len(table):
+    if is_part:
         is_kept = np.zeros(stop - first, np.bool_)
         is_kept[kept - first] = True
         flags[~is_kept] |= DISCARD

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -28,6 +29,7 @@ from lazystore.sources.video.frames import (
     without_lost_ends,
 )  # fmt: skip
 from lazystore.sources.video.index import ScannedStream, scan_streams
+from lazystore.sources.video.parts import Size, parts_by_looking, parts_of_sizes, table_of_part
 from lazystore.video.decoder import FrameDecoder
 from lazystore.video.pixels import COLORS, GRAYS, Pixels
 from lazystore.video.tables import CORRUPT, NO_TIME, FrameTable
@@ -88,6 +90,8 @@ class VideoFormat:
     def open(self, path: Path, options: Mapping[str, Any]) -> Sequence[VideoSource]:
         """The file's video streams, the main one first.
 
+        Where the picture of one changes its size, each part of one size is a source of its own.
+
         Raises
         ------
         SourceError
@@ -108,9 +112,7 @@ class VideoFormat:
             for stream in streams:
                 suffix = f"stream{stream.index}" if sources else ""
                 try:
-                    sources.append(
-                        _open_stream(path, container, stream, scans[stream.index], options, suffix)
-                    )
+                    sources += _open_stream(path, container, stream, scans[stream.index], options, suffix)
                 except SourceError as error:
                     failures.append(error)
         if not sources:
@@ -138,6 +140,9 @@ class VideoSource:
         frames: FrameTable,
         pixels: Pixels,
         threads: int,
+        *,
+        first_frame: int = 0,
+        recording_info: SourceInfo | None = None,
     ) -> None:
         self._info = info
         self.path = path
@@ -145,8 +150,13 @@ class VideoSource:
         self.scan = scan
         self.frames = frames
         self.pixels = pixels
+        self.first_record = first_frame
+        self.recording_info = recording_info or info
+        # The last frame of another size than the others, and that size.
+        self._last_unfit: tuple[int, Size] = (-2, (0, 0))
+        size = (pixels.width, pixels.height) if first_frame else None
         self._decoder = FrameDecoder(
-            ContainerFeed(path, stream_index, scan, threads=threads), frames,
+            ContainerFeed(path, stream_index, scan, threads=threads, size=size), frames,
             error=SourceError, remedy=REMEDY,
         )  # fmt: skip
 
@@ -157,8 +167,14 @@ class VideoSource:
     def twin(self, threads: int) -> VideoSource:
         """The same stream with a decoder of its own, for another thread; the caller closes it."""
         return VideoSource(
-            self._info, self.path, self.stream_index, self.scan, self.frames, self.pixels, threads
-        )
+            self._info, self.path, self.stream_index, self.scan, self.frames, self.pixels, threads,
+            first_frame=self.first_record, recording_info=self.recording_info,
+        )  # fmt: skip
+
+    @property
+    def is_part(self) -> bool:
+        """Whether the stream has frames that are not this source's."""
+        return self._info.length < self.recording_info.length
 
     def add_problems(self, problems: Sequence[str]) -> None:
         """Say more in `info.problems`."""
@@ -212,15 +228,27 @@ class VideoSource:
         )
 
     def _fits(self, frame_index: int, frame: VideoFrame) -> bool:
-        try:
-            return self.pixels.fits(frame)
-        except SourceError as error:
-            assert self._info.ticks is not None
-            at_s = float((self.frames.pts[frame_index] - self.frames.pts[0]) * self._info.ticks.time_base)
-            raise SourceError(
-                f"{self.path.name!r}: {error}, by frame {frame_index} ({at_s:.3f} s after the first); "
-                "convert what is before the change with time=, and cut the rest into a file of its own"
-            ) from error
+        """Whether a frame has the size of the others.
+
+        A damaged packet may claim any size: such a frame is lost, not the recording's end. Two with
+        one size in a row are no damage.
+        """
+        if self.pixels.fits(frame):
+            return True
+        size = (frame.width, frame.height)
+        before, self._last_unfit = self._last_unfit, (frame_index, size)
+        if frame.is_corrupt or before != (frame_index - 1, size):
+            return False
+        assert self._info.ticks is not None
+        at_s = float((self.frames.pts[frame_index - 1] - self.frames.pts[0]) * self._info.ticks.time_base)
+        remedy = "cut it into a file for each size"
+        if self._info.attributes.get("scan") != "decode":
+            remedy = "open it with the option scan=decode, which makes an item of each size"
+        raise SourceError(
+            f"{self.path.name!r}: the picture changes from {self.pixels.width}x{self.pixels.height} to "
+            f"{size[0]}x{size[1]}, by frame {frame_index - 1} ({at_s:.3f} s after the first), and the end of "
+            f"the recording does not show it; {remedy}"
+        )
 
     def _packets_of(self, start: int, stop: int) -> range:
         """Packets of the groups that frames [start, stop) belong to."""
@@ -263,38 +291,95 @@ def _open_stream(
     scan: ScannedStream,
     options: Mapping[str, Any],
     suffix: str,
-) -> VideoSource:
+) -> list[VideoSource]:
+    """One source; several where the picture changes its size."""
     if not len(scan.packets):
         raise SourceError(f"{path.name!r} holds no packet in video stream {stream.index}; nothing to convert")
     threads = options.get("decode_threads", 0)
     shown, counted_by, why = _shown_frames(path, container, stream, scan, options)
+    whole = Ticks(shown.time_base, shown.table.pts, name="pts", known=shown.times_known)
+    identity = identify_file(path)
+    problems = [*_count_problems(container, stream, scan, shown.table), *shown.problems]
+    sources = []
+    parts = _parts(path, stream, scan, shown)
+    for number, (frames, first) in enumerate(parts):
+        table = shown.table if len(parts) == 1 else table_of_part(shown.table, frames)
+        pixels, notes = pixels_for(first, options)
+        if len(parts) > 1:
+            notes.append(
+                f"its picture changes size: this is part {number + 1} of {len(parts)}, "
+                f"{first.width}x{first.height}, frames {frames.start} to {frames.stop - 1} "
+                f"of {len(shown.table)}"
+            )
+        facts = facts_of(container, stream, first, scan.packets, pixels)
+        facts |= {"frame_count": len(table), "scan": counted_by, "scan_reason": why}
+        column = Column(
+            "data",
+            ("time", "y", "x", "channel")[: 1 + len(pixels.shape)],
+            (len(table), *pixels.shape),
+            pixels.dtype,
+            {"long_name": "pixel value"},
+        )
+        channel = SideArray("channel", ("channel",), np.array(["r", "g", "b"]), {"long_name": "colour"})
+        info = SourceInfo(
+            kind="video",
+            format=f"{container_name(container, path.suffix)}/{facts['codec']}",
+            columns=(column,),
+            identity=(identity,),
+            ticks=replace(whole, values=table.pts),
+            side=(channel,) if pixels.color == "rgb" else (),
+            attributes=facts,
+            problems=(*problems, *notes),
+            suffix="_".join(filter(None, [suffix, f"part{number + 1}" if number else ""])),
+        )
+        all_frames = replace(column, shape=(len(shown.table), *pixels.shape))
+        sources.append(
+            VideoSource(
+                info, path, stream.index, scan, table, pixels, threads,
+                first_frame=frames.start, recording_info=replace(info, columns=(all_frames,), ticks=whole),
+            )
+        )  # fmt: skip
+        problems = []  # of the whole stream, told once
+    check_unchanged(identity, path)
+    return sources
+
+
+def _parts(
+    path: Path, stream: VideoStream, scan: ScannedStream, shown: ShownFrames
+) -> list[tuple[range, VideoFrame]]:
+    """Frames of each part of one size, and the first frame of it that decodes."""
     table = shown.table
-    first = _first_frame(path, ContainerFeed(path, stream.index, scan, threads=1), table)
-    pixels, notes = pixels_for(first, options)
-    problems = [*_count_problems(container, stream, scan, table), *shown.problems, *notes]
-    facts = facts_of(container, stream, first, scan.packets, pixels)
-    facts |= {"frame_count": len(table), "scan": counted_by, "scan_reason": why}
-    column = Column(
-        "data",
-        ("time", "y", "x", "channel")[: 1 + len(pixels.shape)],
-        (len(table), *pixels.shape),
-        pixels.dtype,
-        {"long_name": "pixel value"},
+    undecodable = SourceError(f"no frame of {path.name!r} can be decoded; it is damaged or encrypted")
+    if not len(table):
+        raise undecodable
+    decoder = FrameDecoder(
+        ContainerFeed(path, stream.index, scan, threads=1), table, error=SourceError, remedy=REMEDY
     )
-    channel = SideArray("channel", ("channel",), np.array(["r", "g", "b"]), {"long_name": "colour"})
-    info = SourceInfo(
-        kind="video",
-        format=f"{container_name(container, path.suffix)}/{facts['codec']}",
-        columns=(column,),
-        identity=(identify_file(path),),
-        ticks=Ticks(shown.time_base, table.pts, name="pts", known=shown.times_known),
-        side=(channel,) if pixels.color == "rgb" else (),
-        attributes=facts,
-        problems=tuple(problems),
-        suffix=suffix,
-    )
-    check_unchanged(info.identity[0], path)
-    return VideoSource(info, path, stream.index, scan, table, pixels, threads)
+
+    @functools.lru_cache(maxsize=2)  # the first frame settles the size, then the pixel format
+    def frame_at(frame_index: int) -> VideoFrame | None:
+        found: list[VideoFrame] = []
+        decoder.read(frame_index, frame_index + 1, lambda _, frame: found.append(frame))
+        return found[0] if found else None
+
+    def size_of(frame_index: int) -> Size | None:
+        frame = frame_at(frame_index)
+        return None if frame is None else (frame.width, frame.height)
+
+    def first_of(part: range) -> VideoFrame:
+        for frame_index in part:
+            if (frame := frame_at(frame_index)) is not None:
+                return frame
+        raise undecodable
+
+    try:
+        if shown.sizes is None:
+            parts = parts_by_looking(table, size_of)
+        else:
+            parts = parts_of_sizes(table, shown.sizes)
+        return [(part, first_of(part)) for part in parts]
+    finally:
+        decoder.close()
 
 
 def _shown_frames(
@@ -326,20 +411,6 @@ def _shown_frames(
         return without_lost_ends(shown, scan.packets, feed), "packets", None
     finally:
         feed.close()
-
-
-def _first_frame(path: Path, feed: ContainerFeed, table: FrameTable) -> VideoFrame:
-    """The first frame that decodes; it settles size and pixel format."""
-    decoder = FrameDecoder(feed, table, error=SourceError, remedy=REMEDY)
-    found: list[VideoFrame] = []
-    try:
-        for frame_index in range(len(table)):
-            decoder.read(frame_index, frame_index + 1, lambda _, frame: found.append(frame))
-            if found:
-                return found[0]
-    finally:
-        decoder.close()
-    raise SourceError(f"no frame of {path.name!r} can be decoded; it is damaged or encrypted")
 
 
 def _count_problems(
