@@ -5,11 +5,12 @@ from __future__ import annotations
 from benchmarks.layouts.converting import CONVERT, IMAGES, REDUCE
 from benchmarks.layouts.events import EVENTS, EVENTS_SCALE
 from benchmarks.layouts.video import VIDEO, VIDEO_ERRORS
-from benchmarks.layouts.viewing import CACHE, MEMORY, PLAYBACK, READ, REMOTE, RENDERER
+from benchmarks.layouts.viewing import CACHE, MEMORY, PLAYBACK, READ, REMOTE, RENDERER, VIEWER
 
 # In the order of the page.
 LAYOUTS = {
     "playback": PLAYBACK,
+    "viewer": VIEWER,
     "renderer": RENDERER,
     "read": READ,
     "cache": CACHE,

@@ -31,6 +31,31 @@ PLAYBACK = Layout(
     ),
 )
 
+VIEWER = Layout(
+    "The viewer",
+    "`ls.view` beside plain napari on the same pictures, in windows that OpenGL draws in software. Plain "
+    "napari has the frames in memory, or reads the pixel store through `xr.open_zarr` and dask. A picture "
+    "counts once it is drawn; after a jump the first one may be a small picture of that time, until the "
+    "frame is there.",
+    (
+        Listing(
+            "",
+            ("case",),
+            (
+                low("open ms", "open_ms"),
+                low("step ms", "step_p50_ms"),
+                low("p99 ms", "step_p99_ms"),
+                low("jump, anything ms", "anything_p50_ms"),
+                low("p99 ms", "anything_p99_ms"),
+                low("jump, exact ms", "exact_p50_ms"),
+                low("p99 ms", "exact_p99_ms"),
+                low("memory beyond the start MB", "growth_mb"),
+            ),
+            split="group",
+        ),
+    ),
+)
+
 RENDERER = Layout(
     "LazyFieldRenderer beside neurospatial's",
     "The same calls on the same fields in memory, best of several.",
