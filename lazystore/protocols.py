@@ -73,7 +73,8 @@ class Ticks:
 
     A record's native time in seconds is ``tick * time_base``. Either `values` holds one int64 tick
     a record (stored under `name`, e.g. ``"pts"``), or the axis is regular: tick i is
-    ``start + i * step``. `known` is False where the rate itself is a guess (a bare .npy).
+    ``start + i * step``. `known` is False where the rate itself is a guess (a bare .npy). Beside `values`,
+    `step` is how long a record lasts that no other one follows.
     """
 
     time_base: Fraction

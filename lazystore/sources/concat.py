@@ -94,10 +94,10 @@ def _ticks_in_base(part: Ticks, length: int, base: Fraction) -> NDArray[np.int64
 
 
 def _last_step(own: NDArray[np.int64], part: Ticks, base: Fraction) -> int:
-    """How long the last record lasts: as long as the one before it."""
-    if part.values is None:
+    """How long the last record lasts: as long as the one before it, or as the recording says of one alone."""
+    if part.values is None or len(own) == 1:
         return int(part.step * (part.time_base / base))
-    return max(1, int(own[-1] - own[-2])) if len(own) > 1 else 1
+    return max(1, int(own[-1] - own[-2]))
 
 
 class ConcatSource:

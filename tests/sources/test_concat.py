@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,8 @@ def test_one_record_files() -> None:
     """A file of one record lasts one tick where nothing tells how long."""
     single = Ticks(Fraction(1, 1000), np.array([5]))
     assert join_ticks([single, single, single], [1, 1, 1]).shifts == (0, 1, 2)
+    told = replace(single, step=40)
+    assert join_ticks([told, told, single], [1, 1, 1]).ticks.values.tolist() == [5, 45, 85]  # type: ignore[union-attr]
 
 
 def test_the_files_are_recorded() -> None:

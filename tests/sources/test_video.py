@@ -16,6 +16,7 @@ pytest.importorskip("av", reason="the extra lazystore[video] is not installed")
 
 from lazystore.errors import SourceError, UsageError
 from lazystore.protocols import Source, SourceFormat
+from lazystore.sources.registry import open_sources
 from lazystore.sources.video.recording import VIDEO, VideoSource
 from lazystore.testing import check_source
 from tests.sources.video_files import (
@@ -351,3 +352,19 @@ def test_times_that_begin_anew_are_moved_not_mixed(tmp_path: Path) -> None:
         assert any("begin anew at frame 30, as in recordings joined" in line for line in source.info.problems)
         np.testing.assert_array_equal(read_all(source), planes)
         source.close()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+def test_videos_of_one_frame_join_at_their_rate(name: str, tmp_path: Path) -> None:
+    """A frame that none follows lasts as long as its packet, or the header's rate, says."""
+    paths = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        paths.append(write_video(folder / name, count=1))
+    (joined,) = open_sources(paths)
+    assert joined.info.ticks is not None
+    assert joined.info.ticks.values is not None
+    seconds = joined.info.ticks.values * float(joined.info.ticks.time_base)
+    np.testing.assert_allclose(np.diff(seconds), 0.04)
+    joined.close()

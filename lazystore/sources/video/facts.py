@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -133,6 +134,15 @@ def promised_duration_s(container: InputContainer, stream: VideoStream) -> float
         return (container.duration or 0) / 1e6 if alone else 0.0
     hours, minutes, seconds = map(float, parts.groups())
     return hours * 3600 + minutes * 60 + seconds
+
+
+def frame_ticks(stream: VideoStream, packets: PacketTable, time_base: Fraction) -> int:
+    """How long a frame lasts by its packet, else by the header, in units of `time_base`; at least 1."""
+    duration = int(np.median(packets.duration)) * Fraction(stream.time_base.num, stream.time_base.den)
+    rate = stream.average_rate or stream.guessed_rate
+    if not duration and rate:
+        duration = Fraction(rate.den, rate.num)
+    return max(1, round(duration / time_base))
 
 
 def container_name(container: InputContainer, suffix: str) -> str:

@@ -17,7 +17,13 @@ from lazystore.protocols import Block, Column, Recognition, SideArray, SourceInf
 from lazystore.sources.identity import check_unchanged, identify_file
 from lazystore.sources.options import Option
 from lazystore.sources.video.container import EXTENSIONS, container_of, open_container
-from lazystore.sources.video.facts import container_name, facts_of, pixels_for, promised_duration_s
+from lazystore.sources.video.facts import (
+    container_name,
+    facts_of,
+    frame_ticks,
+    pixels_for,
+    promised_duration_s,
+)
 from lazystore.sources.video.feed import ContainerFeed
 from lazystore.sources.video.frames import (
     FAST_DECODING,
@@ -297,7 +303,8 @@ def _open_stream(
         raise SourceError(f"{path.name!r} holds no packet in video stream {stream.index}; nothing to convert")
     threads = options.get("decode_threads", 0)
     shown, counted_by, why = _shown_frames(path, container, stream, scan, options)
-    whole = Ticks(shown.time_base, shown.table.pts, name="pts", known=shown.times_known)
+    step = frame_ticks(stream, scan.packets, shown.time_base)
+    whole = Ticks(shown.time_base, shown.table.pts, step=step, name="pts", known=shown.times_known)
     identity = identify_file(path)
     problems = [*_count_problems(container, stream, scan, shown.table), *shown.problems]
     sources = []
