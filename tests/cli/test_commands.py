@@ -150,8 +150,9 @@ def test_info_of_a_store_of_somebody_else(tmp_path: Path) -> None:
     group.create_array("mask", data=np.zeros((4, 3), np.uint8))
     done = run("info", tmp_path / "theirs.zarr")
     assert (done.status, done.err) == (0, "")
+    told = " ".join(done.out.split())  # a long path wraps the line
     for fact in ("not written by lazystore", "movie", "float32", "10", "2 x 4 x 3", "mask"):
-        assert fact in done.out
+        assert fact in told
     one = run("info", tmp_path / "theirs.zarr" / "mask", "--json").document
     assert list(one["items"]) == ["mask"]
     done = run("info", tmp_path / "theirs.zarr" / "cat")
