@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -35,6 +36,17 @@ SHARED_THREAD_PREFIX = "lazystore-shared"
 THREAD_GRACE_S = 5.0
 # More than a test puts into its folder; several run at a time.
 RAM_BYTES = 2 << 30
+
+# Files that take longest, in order: begun first, several processes end at the same time. A file that is
+# missing here costs that much; nothing else depends on the order.
+SLOWEST = (
+    "tests/test_benchmarks.py", "tests/test_portable.py", "tests/store/test_faults.py", "tests/test_docs.py",
+    "tests/convert/test_distributed.py", "tests/sources/test_events_fuzz.py", "tests/store/test_damage.py",
+    "tests/sources/test_events_metavision.py", "tests/store/test_hostile.py", "tests/sources/test_video.py",
+    "tests/store/test_video_encoded.py", "tests/test_corpus.py", "tests/test_overviews.py",
+    "tests/array/test_pixelwise.py", "tests/cli/test_commands.py", "tests/convert/test_video_exact.py",
+    "tests/test_neurospatial_facade.py", "tests/convert/test_repair.py", "tests/store/test_kills.py",
+)  # fmt: skip
 
 # Speed on a shared machine says nothing about the code: no deadline, no "too slow".
 settings.register_profile(
@@ -51,6 +63,23 @@ sys.dont_write_bytecode = False
 
 # matplotlib draws to memory: with a screen it would open windows, whichever test draws first.
 os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Whole files to a process, which makes once what a file shares; the slowest files first."""
+    if config.getoption("dist") != "load":
+        return None  # somebody asked for another way
+    from xdist.scheduler import LoadFileScheduling
+
+    class SlowestFirst(LoadFileScheduling):
+        def _assign_work_unit(self, node: Any) -> None:
+            for file in reversed(SLOWEST):
+                if file in self.workqueue:
+                    self.workqueue.move_to_end(file, last=False)
+            super()._assign_work_unit(node)
+
+    return SlowestFirst(config, log)
 
 
 @pytest.fixture
