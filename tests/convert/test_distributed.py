@@ -408,8 +408,16 @@ def test_an_error_of_a_worker_is_told_and_leaves_what_is_done(
     path = folder / "29.png"
     content = path.read_bytes()
 
+    def has_opened() -> bool:
+        return any(running._opened is not None for running in worker._registry.values())
+
     def lose(_: Any) -> None:
-        path.unlink(missing_ok=True)
+        # A worker that opens the folder after that tells another error: that it sees other pictures.
+        give_up_at = time.monotonic() + PATIENCE_S
+        while path.exists():
+            assert time.monotonic() < give_up_at, "a worker got no task"
+            if all(client.run(has_opened).values()):
+                path.unlink()
 
     with pytest.raises(SourceError, match=r"frame 29 cannot be read.*bring the file or the disk back"):
         ls.convert(folder, store_path, **LAYOUT, client=client, progress=lose)
