@@ -165,12 +165,15 @@ def no_leaks() -> Iterator[None]:
 def _files_added(before: dict[int, str]) -> list[str]:
     """Files open now that were not; libraries' own files (shared objects, caches) do not count.
 
-    Nor do loops that were compiled in the background, while they are written down.
+    Nor do loops that were compiled in the background, while they are written down, nor what the system
+    tells of processes, which dask looks at now and then.
     """
     return sorted(
         target
         for number, target in open_files().items()
-        if before.get(number) != target and "site-packages" not in target and "/__pycache__/" not in target
+        if before.get(number) != target
+        and not target.startswith("/proc/")
+        and not any(folder in target for folder in ("site-packages", "/__pycache__/"))
     )
 
 

@@ -416,7 +416,8 @@ def test_an_error_of_a_worker_is_told_and_leaves_what_is_done(
         give_up_at = time.monotonic() + PATIENCE_S
         while path.exists():
             assert time.monotonic() < give_up_at, "a worker got no task"
-            if all(client.run(has_opened).values()):
+            # Of the worker that another test has killed nobody may know yet.
+            if list(client.run(has_opened, on_error="return").values()).count(True) == 2:
                 path.unlink()
 
     with pytest.raises(SourceError, match=r"frame 29 cannot be read.*bring the file or the disk back"):
