@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from itertools import accumulate
@@ -11,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazystore.cache.playhead import RECENT_DEMANDS, Playhead
-from lazystore.cache.policy import MAX_DOUBLINGS, motion_of, predict, urgent_count
+from lazystore.cache.policy import (
+    MAX_DOUBLINGS,
+    _even_motion,
+    _uneven_motion,
+    motion_of,
+    predict,
+    urgent_count,
+)
 
 N = 1000
 
@@ -225,3 +233,25 @@ def test_a_playhead_keeps_a_short_history_in_order(numbers: list[int]) -> None:
     assert history[-RECENT_DEMANDS:] == seen[-RECENT_DEMANDS:]
     assert history == sorted(history)
     assert set(history) <= set(seen)
+
+
+@given(
+    start=st.integers(0, 10**12),
+    stride=st.integers(-300, 300).filter(bool),
+    n_steps=st.integers(0, 40),
+    last_step=st.integers(-600, 600).filter(bool),
+)
+def test_even_playback_is_recognised_as_any_other(
+    start: int, stride: int, n_steps: int, last_step: int
+) -> None:
+    """The short way says the same, and says nothing where one step differs or there are few."""
+    numbers = [start + i * stride for i in range(n_steps + 1)]
+    even, expected = _even_motion(at(30, *numbers)), _uneven_motion(at(30, *numbers), 10**12)
+    if n_steps < 3:
+        assert even is None
+    else:
+        assert even is not None
+        assert even.chunks_per_s == pytest.approx(expected.chunks_per_s)
+        assert dataclasses.replace(even, chunks_per_s=expected.chunks_per_s) == expected
+    if n_steps and last_step != stride:
+        assert _even_motion(at(30, *numbers, numbers[-1] + last_step)) is None
