@@ -368,3 +368,22 @@ def test_videos_of_one_frame_join_at_their_rate(name: str, tmp_path: Path) -> No
     seconds = joined.info.ticks.values * float(joined.info.ticks.time_base)
     np.testing.assert_allclose(np.diff(seconds), 0.04)
     joined.close()
+
+
+def test_frames_without_a_time_do_not_cost_the_others_theirs(tmp_path: Path) -> None:
+    """Matroska whose first times are below 0, which it cannot hold: the rest keep theirs, at any rate."""
+    path = tmp_path / "a.mkv"
+    pts = [*range(-400, 0, 40), *irregular_times(30)]
+    options = {"avoid_negative_ts": "disabled"}
+    write_video(path, pts=pts, time_base=Fraction(1, 1000), container_options=options)
+    shown = decode_in_order(path)[0]
+    source = opened(path, color="gray")
+    assert source.info.ticks is not None
+    assert source.info.ticks.known
+    assert source.info.ticks.values is not None
+    times = source.info.ticks.values.tolist()
+    assert None in shown
+    assert [own for own, time in zip(shown, times, strict=True) if own not in (None, time)] == []
+    assert (np.diff(times) > 0).all()
+    assert any("of 40 frames have no time stamp; theirs" in line for line in source.info.problems)
+    source.close()

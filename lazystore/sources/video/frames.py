@@ -163,6 +163,12 @@ def _times_of(
         dts = np.sort(packets.dts[packet])
         if dts[0] != NO_TIME and (np.diff(dts) > 0).all():
             return dts, time_base, True, ["it has no presentation times; decoding times are used"]
+        if (filled := _filled(pts)) is not None:
+            n_unknown = int((pts == NO_TIME).sum())
+            note = (
+                f"{n_unknown} of {len(pts)} frames have no time stamp; theirs are worked out from the others'"
+            )
+            return filled, time_base, True, [note]
     duration = int(np.median(packets.duration))
     if duration < 1:
         rate = stream.average_rate or stream.guessed_rate
@@ -171,6 +177,27 @@ def _times_of(
     rate_hz = float(1 / (time_base * duration))
     note = f"it has no time stamps; {rate_hz:.6g} frames a second are assumed from its header"
     return np.arange(len(packet), dtype=np.int64) * duration, time_base, False, [note]
+
+
+def _filled(pts: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Times of frames in the order shown, unknown ones from those known; None where these do not rise.
+
+    In between they are spread evenly, at the ends they go on in the usual step.
+
+    >>> _filled(np.array([NO_TIME, 40, 80, NO_TIME, 160])).tolist()
+    [0, 40, 80, 120, 160]
+    """
+    known = np.flatnonzero(pts != NO_TIME)
+    times = pts[known]
+    if len(known) < 2 or (np.diff(times) <= 0).any():
+        return None
+    first, last = int(known[0]), int(known[-1])
+    step = max(1, int(np.median(np.diff(times) // np.diff(known))))
+    places = np.arange(len(pts))
+    # From the first one on: distances are exact in float64 where times may not be.
+    between = times[0] + np.rint(np.interp(places, known, times - times[0])).astype(np.int64)
+    filled = between - step * np.maximum(first - places, 0) + step * np.maximum(places - last, 0)
+    return np.where(pts == NO_TIME, filled, pts)
 
 
 def _rising(pts: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
