@@ -196,7 +196,9 @@ def test_other_series_are_named_and_can_be_chosen(tmp_path: Path) -> None:
     assert chosen.info.problems == ()
     chosen.close()
     check_reads(source, first)
-    check_reads(open_one(path, series=1), second)
+    small = open_one(path, series=1)
+    assert small.info.problems == ()
+    check_reads(small, second)
     with pytest.raises(SourceError, match=r"has no series 2; it has: 0: QYX \(3, 8, 8\), 1: QYX"):
         open_one(path, series=2)
 
@@ -362,6 +364,17 @@ def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(MissingExtraError, match="'a.tif' is compressed with .*; pip install imagecodecs"):
         source.read(0, 4)
     source.close()
+
+
+@pytest.mark.parametrize("imagej", [False, True])
+def test_a_movie_of_one_image(tmp_path: Path, imagej: bool) -> None:
+    """One frame is a movie, too, however its only page is described."""
+    path = tmp_path / "a.tif"
+    image = frames(1, 8, 8)
+    tifffile.imwrite(path, image, imagej=imagej, photometric="minisblack")
+    source = open_one(path)
+    assert source.info.columns[0].dims == ("time", "y", "x")
+    check_reads(source, image)
 
 
 def test_layouts_that_are_no_movie_are_refused(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ class _Layout:
         n_leading = 0
         while math.prod(shape[:n_leading]) < n_pages:
             n_leading += 1
+        # Of a single image, too, the axes of length 1 are not inside its page.
+        while shape[n_leading] == 1 and axes[n_leading] not in _FRAME_AXES + _CHANNEL_AXES:
+            n_leading += 1
         if math.prod(shape[:n_leading]) != n_pages:
             raise SourceError(f"{name!r}: {n_pages} pages do not fill the axes {axes!r} of {shape}")
         self.page_shape = shape[n_leading:]
@@ -164,7 +167,7 @@ class TiffSource:
                 self._remarks.append(
                     f"the file is cut: it holds {whole} of {self._n_pages} pages, the others are missing"
                 )
-        described = _described_shape(self._tiff.pages.first)
+        described = _described_shape(self._tiff.pages.first if movie else series.keyframe)
         promised = math.prod(described) // math.prod(self._layout.page_shape) if described else 0
         if promised > self._n_pages:
             self._remarks.append(
