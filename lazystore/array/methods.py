@@ -44,7 +44,8 @@ class Reductions:
         skipna
             Leave NaN out; else NaN gives NaN, as in numpy.
         skip_missing
-            Leave out frames that the recording lost, where axis 0 is reduced; else they raise.
+            Leave out frames that the recording lost; a result for each frame is NaN there (integers become
+            floats). Else they raise.
 
         Returns
         -------

@@ -99,6 +99,8 @@ def reduce(view: View, request: Request, *, skip_missing: bool = False) -> Any:
         )
     if skip_missing and 0 in request.axes:
         view = view.without_missing()
+    elif skip_missing and (lost := view.missing_mask()).any():
+        return _with_gaps(reduce(view.without_missing(), request), lost)
     view.check_missing()
     kept = tuple(size for axis, size in enumerate(view.shape) if axis not in request.axes)
     n_reduced = math.prod([size for axis, size in enumerate(view.shape) if axis in request.axes])
@@ -118,6 +120,13 @@ def reduce(view: View, request: Request, *, skip_missing: bool = False) -> Any:
     if request.keepdims:
         result = result.reshape([1 if axis in request.axes else size for axis, size in enumerate(view.shape)])
     return result[()] if result.ndim == 0 else result
+
+
+def _with_gaps(found: NDArray[Any], lost: NDArray[np.bool_]) -> NDArray[Any]:
+    """One result a frame, NaN for the lost ones; integers become float64 to hold it."""
+    result = np.full((len(lost), *found.shape[1:]), np.nan, np.result_type(found, np.float16))
+    result[~lost] = found
+    return result
 
 
 # --- from per-frame statistics ------------------------------------------------------------------

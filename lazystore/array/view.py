@@ -93,13 +93,15 @@ class View:
 
     def without_missing(self) -> View:
         """The same view with missing frames left out."""
+        lost = self.missing_mask()
+        if not lost.any():
+            return self
+        return self.pick([np.flatnonzero(~lost), *(slice(None) for _ in self.shape[1:])])
+
+    def missing_mask(self) -> NDArray[np.bool_]:
+        """Shape (time,): which of the selected frames are missing; of no frames where axis 0 is gone."""
         frames = self.frames
-        if not self.missing or isinstance(frames, int):
-            return self
-        kept = np.flatnonzero(~self.missing.mask(frames))
-        if kept.size == len(frames):
-            return self
-        return self.pick([kept, *(slice(None) for _ in self.shape[1:])])
+        return np.zeros(0, np.bool_) if isinstance(frames, int) else self.missing.mask(frames)
 
     def values_of_box(self, box: Box) -> NDArray[Any]:
         """Values of one box, read past the cache's admission and on the calling thread only."""

@@ -173,7 +173,16 @@ def test_missing_frames_can_be_left_out_of_a_reduction() -> None:
     np.testing.assert_allclose(lazy[::-1].std(skip_missing=True), kept.std())
     np.testing.assert_array_equal(lazy[4:9].mean("time", skip_missing=True), values[4:9].mean(axis=0))
     with pytest.raises(MissingFrameError):
-        lazy.mean("y", skip_missing=True)
+        lazy.mean("y")
+    for operation in ("mean", "max", "sum"):
+        rows = getattr(values.astype(np.float64), operation)(axis=(1, 2))
+        rows[[2, 3, 9]] = np.nan
+        found = getattr(lazy, operation)(("y", "x"), skip_missing=True)
+        np.testing.assert_array_equal(found, rows)
+        kept_axes = getattr(lazy[::-1], operation)(("y", "x"), skip_missing=True, keepdims=True)
+        np.testing.assert_array_equal(kept_axes[:, 0, 0], rows[::-1])
+    assert lazy[:2].max(("y", "x"), skip_missing=True).dtype == np.uint8
+    assert np.isnan(lazy[2:4].mean(("y", "x"), skip_missing=True)).all()
     assert lazy.range() == (kept.min(), kept.max())
     assert LazyArray(SealedReader(values, (4, 3, 2)), missing=[(0, 10)]).range() != (0, 0)
 
