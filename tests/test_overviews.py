@@ -303,7 +303,7 @@ def test_modes(store_path: Path) -> None:
         assert (bool(levels.exact), levels.preview is not None) == (has_exact, has_preview)
         assert_equals_numpy(lazy[10:600], values[10:600])
         lazy.close()
-    with pytest.raises(UsageError, match="overview 'all' is none of none, preview, exact"):
+    with pytest.raises(UsageError, match="overview 'all' is unknown; expected none, preview, exact"):
         ls.convert(values, store_path, name="other", kind="stack", overview="all")
     with pytest.raises(UsageError, match="for fields, video and stacks, not for series"):
         ls.convert(values[:, 0, 0], store_path, name="other", kind="series", overview="exact")

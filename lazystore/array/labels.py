@@ -208,7 +208,7 @@ def position_of(
                 f"range with sel({name}=slice(...)), or one position with isel({name}={int(found[0])})"
             )
         raise LabelError(f"no {name} {label!r}; {_hint(values, label, name)}")
-    if values.dtype.kind not in "biuf" or isinstance(label, str):
+    if not (_is_numeric(values) and _is_numeric(label)):
         raise UsageError(
             f"method {method!r} needs numbers along {name!r}; labels are {values.dtype}, the label is "
             f"{label!r}"
@@ -243,11 +243,15 @@ def positions_between(values: NDArray[Any], labels: slice, name: str) -> slice:
     Raises
     ------
     UsageError
-        If the labels are in no order: a range of them then means nothing.
+        If the labels are in no order: a range of them then means nothing. If a bound is no number where
+        they are.
 
     >>> positions_between(np.array([0.0, 0.5, 1.0, 1.5]), slice(0.5, 1.0), "time")
     slice(1, 3, None)
     """
+    for bound in (labels.start, labels.stop):
+        if bound is not None and _is_numeric(values) and not _is_numeric(bound):
+            raise UsageError(f"{bound!r} is no number, as the labels of {name!r} are; pass for example 12.5")
     ascending = bool((values[1:] >= values[:-1]).all())
     if not ascending and not bool((values[1:] <= values[:-1]).all()):
         raise UsageError(
@@ -270,10 +274,14 @@ def positions_between(values: NDArray[Any], labels: slice, name: str) -> slice:
     return slice(start, max(start, stop), labels.step)
 
 
+def _is_numeric(labels: Any) -> bool:
+    return np.asarray(labels).dtype.kind in "biuf"
+
+
 def _hint(values: NDArray[Any], label: Any, name: str) -> str:
     if not values.size:
         return f"{name!r} is empty"
-    if values.dtype.kind in "biuf" and not isinstance(label, str):
+    if _is_numeric(values) and _is_numeric(label):
         gap = np.abs(np.asarray(values, np.float64) - float(label))
         if not np.isnan(gap).all():
             nearest = values[int(np.nanargmin(gap))]

@@ -195,7 +195,7 @@ def choose_levels(
     Levels(exact=(512, 2048, 8192), preview=Preview(n=16, factor=8))
     """
     if mode is not None and mode not in MODES:
-        raise UsageError(f"overview {mode!r} is none of {', '.join(MODES)}")
+        raise UsageError(f"overview {mode!r} is unknown; expected {', '.join(MODES)}")
     if mode == "none" or not has_overviews(dtype) or math.prod(shape) == 0 or len(shape) < 2:
         return Levels()
     exact: tuple[int, ...] = ()

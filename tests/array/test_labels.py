@@ -187,6 +187,10 @@ def test_labels_in_no_order_and_labels_that_repeat() -> None:
     """A range of unordered labels, or one label at two places, means nothing; the rest still works."""
     with pytest.raises(UsageError, match="'time' is neither increasing nor decreasing"):
         positions_between(np.array([0.0, 2.0, 1.0]), slice(0, 1), "time")
+    with pytest.raises(UsageError, match="'12.5' is no number, as the labels of 'time' are"):
+        positions_between(np.array([0.0, 1.0, 2.0]), slice(0, "12.5"), "time")
+    with pytest.raises(LabelError, match="no time None; expected one of '0.0', '1.0'"):
+        position_of(np.array([0.0, 1.0]), None, "time")
     with pytest.raises(LabelError, match=r"time 1.0 stands at 2 positions, first 1; .* isel\(time=1\)"):
         position_of(np.array([0.0, 1.0, 1.0]), 1.0, "time")
     with pytest.raises(LabelError, match="'time' is empty"):
