@@ -18,6 +18,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITE = ROOT / "tests" / "store"
+# Decodes packets that lie in memory: none of a store's files is touched.
+WITHOUT_FILES = SUITE / "test_video_encoded.py"
 
 # Taken out after pytest and the standard library have looked at them, so that only lazystore, and
 # what it calls by name, misses them. os.getuid stays: pytest asks for it later; os.statvfs too:
@@ -125,7 +127,9 @@ def run_without_posix(folder: Path, *arguments: str) -> str:
 def test_the_store_works_without_posix_names(tmp_path: Path) -> None:
     """Every test of the store passes, and most of them do run; the names are really gone."""
     (tmp_path / "test_itself.py").write_text(ITSELF)
-    printed = run_without_posix(tmp_path, str(tmp_path / "test_itself.py"), str(SUITE))
+    printed = run_without_posix(
+        tmp_path, str(tmp_path / "test_itself.py"), str(SUITE), f"--ignore={WITHOUT_FILES}"
+    )
     counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|skipped)", printed)}
     assert (tmp_path / "names are gone").exists()
     assert counts["passed"] > 4 * counts.get("skipped", 0), counts
