@@ -33,7 +33,7 @@ NO_CORPUS = "LAZYSTORE_CORPUS is not set: no folder of real recordings to test o
 THREAD_PREFIX = "lazystore"
 # Pools that belong to the process, not to a store, may outlive a test; nothing else may.
 SHARED_THREAD_PREFIX = "lazystore-shared"
-THREAD_GRACE_S = 5.0
+THREAD_GRACE_S = 30.0
 # More than a test puts into its folder; several run at a time.
 RAM_BYTES = 2 << 30
 
