@@ -324,7 +324,8 @@ class Store(Mapping[str, Any]):
             for path in specs
             if path.startswith("stats/")
         }
-        return StoredStatistics(readers, data) if readers else None
+        block_frames = record.attributes.get("frames_per_statistics_block")
+        return StoredStatistics(readers, data, block_frames) if readers else None
 
     def _missing_ranges(self, record: ItemRecord) -> list[tuple[int, int]]:
         recorded = record.attributes.get("missing") or ()

@@ -63,20 +63,24 @@ class StoredStatistics:
         A reader for each array by its name in the group: ``{"min": ..., "histogram": ...}``.
         Names may be absent; then that fact is computed from frames when it is needed.
     data
-        The movie's record. One row of a histogram over blocks covers one shard of it.
+        The movie's record.
+    block_frames
+        Frames that one row of a histogram over blocks covers; those of a shard by default.
 
     Raises
     ------
     UsageError
-        If an array's length fits neither the frames nor the shards of `data`.
+        If an array's length fits neither the frames nor the blocks of `data`.
     """
 
     __slots__ = ("_block_frames", "_n_frames", "_readers")
 
-    def __init__(self, readers: Mapping[str, ChunkReader], data: ArraySpec) -> None:
+    def __init__(
+        self, readers: Mapping[str, ChunkReader], data: ArraySpec, block_frames: int | None = None
+    ) -> None:
         self._readers = dict(readers)
         self._n_frames = data.shape[0]
-        self._block_frames = data.write_shape[0]
+        self._block_frames = data.write_shape[0] if block_frames is None else block_frames
         for name, reader in self._readers.items():
             rows = reader.spec.shape[0]
             expected = [self._n_frames]
@@ -85,7 +89,7 @@ class StoredStatistics:
             if rows not in expected:
                 raise UsageError(
                     f"statistics array {name!r} has {rows} rows; expected {' or '.join(map(str, expected))} "
-                    f"for {self._n_frames} frames in shards of {self._block_frames}; the item's stats group "
+                    f"for {self._n_frames} frames in blocks of {self._block_frames}; the item's stats group "
                     "belongs to other data"
                 )
 

@@ -20,6 +20,8 @@ from lazystore.video.record import FRAME_PACKETS, PAYLOAD, EncodedVideo, tables_
 from lazystore.video.tables import FrameTable
 
 ENTRY = "encoded"
+# Frames of a dask block; the memory guard lets so much pass whatever the budget.
+BLOCK_BYTES = 32 * 1024 * 1024
 
 
 def is_encoded(record: ItemRecord) -> bool:
@@ -44,10 +46,10 @@ def spec_of_encoded(record: ItemRecord) -> ArraySpec:
         )
     n_frames = spec_from_metadata(FRAME_PACKETS, record.documents[FRAME_PACKETS]).shape[0]
     spec = encoded_spec(video, n_frames, {"long_name": "pixel value"})
-    block = int(record.attributes.get("frames_per_statistics_block", 1))
-    # The shard is what a row of a histogram over blocks covers, and what dask reads at once.
     check_array_limits(spec)
-    return replace(spec, shards=(max(1, block), *spec.shape[1:]))
+    # The shard is what dask reads at once, however few bytes of packets stand for all frames.
+    frames = max(1, BLOCK_BYTES // max(1, spec.chunk_nbytes))
+    return replace(spec, shards=(max(1, min(frames, n_frames)), *spec.shape[1:]))
 
 
 def documents_with_frames(record: ItemRecord) -> Mapping[str, Mapping[str, Any]]:

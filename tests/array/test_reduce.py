@@ -330,7 +330,7 @@ def test_statistics_of_other_data_are_refused() -> None:
     """A stats group whose length does not fit the movie is damage, not a fact."""
     reader = SealedReader(np.zeros((6, 4, 3), "u1"), (1, 4, 3), shards=(3, 4, 3))
     with pytest.raises(
-        UsageError, match="statistics array 'min' has 5 rows; expected 6 for 6 frames in shards of 3"
+        UsageError, match="statistics array 'min' has 5 rows; expected 6 for 6 frames in blocks of 3"
     ):
         StoredStatistics({"min": MemoryReader(np.zeros(5), (5,))}, reader.spec)
     with pytest.raises(UsageError, match="'histogram' has 5 rows; expected 6 or 2"):

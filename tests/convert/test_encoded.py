@@ -12,11 +12,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 import lazystore as ls
+from lazystore.array import dask_adapter
+from lazystore.cache import guard
 from lazystore.convert import encoded_summary
 from lazystore.convert import plan as plan_module
 from lazystore.convert import run as run_module
 from lazystore.errors import DamagedStoreError, UsageError
 from lazystore.sources.video.recording import VideoSource
+from lazystore.store import encoded_item
 
 N_FRAMES, SIZE = 90, (64, 96)
 
@@ -119,6 +122,25 @@ def test_any_number_of_decoders_writes_the_same_bytes(
         contents.append({p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()})
     assert opened == [1, 1, 1]
     assert contents[0] == contents[1]
+
+
+def test_dask_blocks_hold_bounded_memory_however_small_the_packets(
+    video: Any, store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One shard of packets stands for the whole clip; dask still reads it block by block."""
+    frame_bytes = SIZE[0] * SIZE[1] * 3
+    monkeypatch.setattr(encoded_item, "BLOCK_BYTES", 20 * frame_bytes)
+    monkeypatch.setattr(dask_adapter, "BLOCK_BYTES", 20 * frame_bytes)
+    path, frames = video
+    ls.convert(path, store_path, codec="encoded", overview="none")
+    with ls.open(store_path) as store, xr.open_datatree(store_path, engine="lazystore", chunks={}) as tree:
+        blocks = [store["mouse"].to_dask(), tree["mouse/data"].data]
+        assert [block.chunks[0] for block in blocks] == [(20, 20, 20, 20, 10)] * 2
+        monkeypatch.setenv("LAZYSTORE_MEMORY_BYTES", str(25 * frame_bytes))
+        monkeypatch.setattr(guard, "ALWAYS_FITS_BYTES", 0)
+        for block in blocks:
+            np.testing.assert_array_equal(block.max(axis=0).compute(), frames.max(axis=0))
+        assert store["mouse"].range(percentile=(1, 99)) == tuple(np.percentile(frames, (1, 99)))
 
 
 def test_damaged_packets_are_an_error_not_a_picture(video: Any, store_path: Path) -> None:
