@@ -27,7 +27,7 @@ from lazystore.schema import JSON, ArraySpec
 from lazystore.sources.video.packets import PacketSource
 from lazystore.sources.video.recording import VideoSource
 from lazystore.store.direct import DirectChunkReader
-from lazystore.store.encoded import EncodedVideoReader, encoded_spec
+from lazystore.store.encoded import MAX_DECODERS, EncodedVideoReader, encoded_spec
 from lazystore.store.location import LocalLocation
 from lazystore.store.shard import encode_file
 from lazystore.video.record import PAYLOAD
@@ -36,7 +36,7 @@ PIXELS = ("fast", "balanced", "small", "none")
 DEFAULT = "default"
 # Looks: enough for a median, and a bound for long groups of frames. One alone may have been held up by
 # anything.
-RANDOM_LOOKS, LEAST_LOOKS = 9, 3
+RANDOM_LOOKS, PACKET_LOOKS, LEAST_LOOKS = 9, 16, 3
 SEQUENTIAL_FRAMES = 64
 MAX_SECONDS = 1.0
 TRIAL_BYTES = 8 * 1024 * 1024
@@ -126,9 +126,10 @@ def packet_looks(reader: EncodedVideoReader, start: int, stop: int) -> tuple[flo
             reader.read_chunk((frame_index, *tail))
 
     tail, n_frames = (0,) * (len(reader.spec.shape) - 1), stop - start
-    # The same places every time, spread so that they fall anywhere in a group of frames.
-    numbers = [start + int(n_frames * (0.381966 * look % 1.0)) for look in range(1, RANDOM_LOOKS + 1)]
-    looks = _timed(lambda look: read(numbers[look]), len(numbers))
+    # The same places every time. The first ones open decoders, which somebody who looks around does once.
+    numbers = start + np.random.default_rng(0).integers(0, n_frames, MAX_DECODERS + PACKET_LOOKS)
+    _timed(lambda look: read(int(numbers[look])), MAX_DECODERS)
+    looks = _timed(lambda look: read(int(numbers[MAX_DECODERS + look])), PACKET_LOOKS)
     middle = start + n_frames // 2
     read(middle)
     frames = _timed(lambda step: read(middle + step), min(SEQUENTIAL_FRAMES, stop - middle))
