@@ -407,9 +407,12 @@ def test_an_error_of_a_worker_is_told_and_leaves_what_is_done(
     folder = images(tmp_path)
     path = folder / "29.png"
     content = path.read_bytes()
+    root = str(store_path)
 
     def has_opened() -> bool:
-        return any(running._opened is not None for running in worker._registry.values())
+        # Runs that ended with an error are there, too.
+        ours = [running for running in worker._registry.values() if running.job.root == root]
+        return any(running._opened is not None for running in ours)
 
     def lose(_: Any) -> None:
         # A worker that opens the folder after that tells another error: that it sees other pictures.
