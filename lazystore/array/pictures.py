@@ -70,7 +70,7 @@ class Pictures:
             If the pictures need more than the memory budget.
         """
         shape, dims = self.view.shape, self.view.dims
-        if shape and isinstance(n, int | np.integer):
+        if shape and isinstance(n, int | np.integer) and isinstance(scale, int | float | np.number):
             # An upper bound: a frame that is no image keeps its size, and one frame is held meanwhile.
             share = scale**2 if is_image(dims) and 0 < scale <= 1 else 1.0
             frame_bytes = math.prod(shape[1:]) * self.view.reader.spec.dtype.itemsize

@@ -53,7 +53,7 @@ def small_pictures(
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise UsageError(f"preview of n={n!r} pictures; expected an integer of at least 1")
-    if not 0 < scale <= 1:
+    if not isinstance(scale, int | float | np.number) or not 0 < scale <= 1:
         raise UsageError(f"preview at scale={scale!r}; expected a number above 0, at most 1")
     dims, dtype = view.dims, view.reader.spec.dtype
     if dtype.kind not in "biuf" or isinstance(view.frames, int) or not dims:

@@ -207,6 +207,7 @@ def test_a_preview_is_an_array_like_any_other() -> None:
         (lambda a: a.preview(0), "preview of n=0 pictures; expected an integer of at least 1"),
         (lambda a: a.preview(2.5), "preview of n=2.5 pictures"),
         (lambda a: a.preview(scale=0), "preview at scale=0; expected a number above 0, at most 1"),
+        (lambda a: a.preview(scale="a"), "preview at scale=.a.; expected a number above 0, at most 1"),
         (lambda a: a.preview(scale=2), "preview at scale=2"),
     ],
 )
