@@ -58,9 +58,9 @@ def run_points(
     [
         # An error is an error until somebody looks whether it is a full disk.
         ("convert", "kill,tear,ENOSPC/EIO", 1),
-        ("add", "kill,EIO", 4),
-        ("set", "kill,ENOSPC", 3),
-        ("overwrite", "kill,EIO", 5),
+        ("add", "kill/EIO", 3),
+        ("set", "kill/ENOSPC", 2),
+        ("overwrite", "kill/EIO", 3),
         ("repair", "kill,tear,ENOSPC/EIO", 3),
     ],
     ids=lambda value: str(value).replace(",", "+"),
