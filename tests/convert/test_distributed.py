@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ from lazystore.errors import (
     UsageError,
 )
 from lazystore.sources.identity import identify_file
+from lazystore.sources.stacks import images as stack_images
 from lazystore.store.location import LocalLocation
 from lazystore.store.progress import ProgressArea
 from lazystore.store.verify import verify
@@ -405,28 +407,33 @@ def test_an_error_of_a_worker_is_told_and_leaves_what_is_done(
 ) -> None:
     """The error is the one that threads raise, and the same call goes on after."""
     folder = images(tmp_path)
-    path = folder / "29.png"
-    content = path.read_bytes()
-    root = str(store_path)
 
-    def has_opened() -> bool:
-        # Runs that ended with an error are there, too.
-        ours = [running for running in worker._registry.values() if running.job.root == root]
-        return any(running._opened is not None for running in ours)
+    def break_disk() -> None:
+        read = stack_images._read_image
 
-    def lose(_: Any) -> None:
-        # A worker that opens the folder after that tells another error: that it sees other pictures.
-        give_up_at = time.monotonic() + PATIENCE_S
-        while path.exists():
-            assert time.monotonic() < give_up_at, "a worker got no task"
-            # Of the worker that another test has killed nobody may know yet.
-            if list(client.run(has_opened, on_error="return").values()).count(True) == 2:
-                path.unlink()
+        def read_or_fail(path: Path) -> Any:
+            if path.name == "29.png":
+                raise OSError(errno.EIO, "Input/output error")
+            return read(path)
 
-    with pytest.raises(SourceError, match=r"frame 29 cannot be read.*bring the file or the disk back"):
-        ls.convert(folder, store_path, **LAYOUT, client=client, progress=lose)
+        vars(read_or_fail)["before"] = read
+        stack_images._read_image = read_or_fail
+
+    def mend_disk() -> None:
+        # A worker that came for one that was killed has never been broken.
+        read = stack_images._read_image
+        stack_images._read_image = getattr(read, "before", read)
+
+    client.run(break_disk)
+    try:
+        with pytest.raises(SourceError, match=r"frame 29 cannot be read.*bring the file or the disk back"):
+            ls.convert(folder, store_path, **LAYOUT, client=client)
+    finally:
+        client.run(mend_disk)
     assert not list(store_path.rglob("zarr.json"))
-    path.write_bytes(content)
+    report = ls.convert(folder, store_path, **LAYOUT, client=client).items[0]
+    assert report.tasks_done + report.tasks_resumed == 8
+    assert files_of(store_path) == by_threads(folder, store_path, **LAYOUT)
 
 
 # --- what is refused ------------------------------------------------------------------------------
