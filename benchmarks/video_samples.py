@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -82,8 +83,19 @@ def write(
             frame.pts = number if pts is None else pts[number]
             frame.time_base = time_base
             file.mux(stream.encode(frame))
+            usual_scheduling()
         file.mux(stream.encode(None))
     return path
+
+
+def usual_scheduling() -> None:
+    """Undo what SVT-AV1 does as root: the thread that encodes is a real-time one from then on.
+
+    So are the threads that it starts. Two such processes on two cores let nobody else run, and what waits
+    for another thread waits for minutes.
+    """
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 # --- one file a codec ----------------------------------------------------------------------------------

@@ -152,6 +152,9 @@ def no_leaks() -> Iterator[None]:
     """Fail a test that leaves threads of lazystore running or files open."""
     threads_before, files_before = own_threads(), open_files()
     yield
+    if hasattr(os, "sched_getscheduler"):
+        # Real-time tests on all cores would let nobody else run (`benchmarks.video_samples`).
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the test left its thread with another scheduling"
     give_up_at = time.monotonic() + THREAD_GRACE_S
     while (threads := own_threads() - threads_before) and time.monotonic() < give_up_at:
         time.sleep(0.01)

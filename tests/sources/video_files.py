@@ -11,6 +11,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.video_samples import usual_scheduling
+
 X264: Mapping[str, str] = {"preset": "veryfast", "g": "12", "bf": "3"}
 X264_OPEN_GOP: Mapping[str, str] = {
     "preset": "veryfast",
@@ -74,6 +76,7 @@ def write_video(
                 frame.pts = index if pts is None else pts[index]
                 frame.time_base = time_base
                 file.mux(out.encode(frame))
+                usual_scheduling()
         for out in outs:
             file.mux(out.encode(None))
     return path
