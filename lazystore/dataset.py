@@ -325,6 +325,8 @@ class Store(Mapping[str, Any]):
             if path.startswith("stats/")
         }
         block_frames = record.attributes.get("frames_per_statistics_block")
+        if block_frames is not None:
+            block_frames = max(1, int(block_frames))  # metadata may say anything
         return StoredStatistics(readers, data, block_frames) if readers else None
 
     def _missing_ranges(self, record: ItemRecord) -> list[tuple[int, int]]:

@@ -25,6 +25,7 @@ from lazystore.convert.timing import (
     NoRecordsError,
     Timing,
     native_span,
+    place_in_recording,
     range_of_span,
     regular_ticks,
     resolve_clock,
@@ -33,7 +34,7 @@ from lazystore.convert.transform import read_transform
 from lazystore.convert.trial import ENCODED
 from lazystore.convert.worker import Job
 from lazystore.errors import SourceError, UsageError
-from lazystore.protocols import PartSource, Source, SourceInfo
+from lazystore.protocols import Source, SourceInfo
 from lazystore.schema import JSON, check_item_name
 from lazystore.sources.geometry import GeometrySource, load_geometry
 from lazystore.sources.identity import check_unchanged
@@ -327,10 +328,7 @@ def _prepare_stream(
     source = stream
     if request.env is not None:
         source = GeometrySource(source, load_geometry(request.env))
-    # Parts of a recording are on its clock, and each takes its share of the times given for all.
-    first_record, whole = 0, source.info
-    if isinstance(stream, PartSource):
-        first_record, whole = stream.first_record, stream.recording_info
+    first_record, whole = place_in_recording(stream, source.info)
     if request.rate_hz is not None:
         ticks = regular_ticks(whole, request.rate_hz)
         whole = replace(whole, ticks=ticks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div
-from lazystore.convert.frame_summary import STATISTICS_CODEC, has_statistics
+from lazystore.convert.frame_summary import STATISTICS_CODEC, SidePieces, has_statistics
 from lazystore.protocols import Column
-from lazystore.schema import ArraySpec
+from lazystore.schema import CRC32C_BYTES, ArraySpec
 from lazystore.store.shard import compressor, encode_chunk
+from lazystore.store.shard_index import ENTRY_BYTES
 
-type SidePieces = Callable[[], Iterable[NDArray[Any]]]
-
-# A shard ends with place and length of each of its chunks, and a checksum.
-INDEX_BYTES_A_CHUNK, INDEX_BYTES_A_SHARD = 16, 4
 # Histograms of videos whose packets are kept, measured on six: of values of one byte, and of two.
 HISTOGRAM_BYTES_A_TASK, WIDE_HISTOGRAM_BYTES_A_TASK = 600, 32_000
 
@@ -33,7 +30,7 @@ def bytes_of_shards(columns: Sequence[ArraySpec]) -> int:
             total += math.prod(padded) * spec.dtype.itemsize - spec.nbytes
         if spec.shards is not None:
             chunks = math.prod(size // part for size, part in zip(spec.shards, spec.chunks, strict=True))
-            total += spec.n_files * (INDEX_BYTES_A_CHUNK * chunks + INDEX_BYTES_A_SHARD)
+            total += spec.n_files * (ENTRY_BYTES * chunks + CRC32C_BYTES)
     return total
 
 

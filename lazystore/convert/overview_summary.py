@@ -6,13 +6,14 @@ kept a task; coarser ones are joined from it when all tasks are done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.chunks import ceil_div
+from lazystore.convert.frame_summary import Shares, SidePieces
 from lazystore.overviews.levels import GROUP, Levels, Preview, exact_dtypes, preview_shape
 from lazystore.overviews.rows import (
     Row,
@@ -25,9 +26,6 @@ from lazystore.overviews.rows import (
     small_row,
 )
 from lazystore.schema import JSON, ArraySpec, Codec
-
-type Shares = Callable[[], Iterator[Mapping[str, NDArray[Any]]]]
-type SidePieces = Callable[[], Iterable[NDArray[Any]]]
 
 # Sums hardly compress; lz4 is written and read three times as fast as zstd.
 CODEC = Codec("lz4", 5, "shuffle")

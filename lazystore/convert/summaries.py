@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lazystore.convert.encoded_summary import EncodedSummary
 from lazystore.convert.event_summary import EventSummary
-from lazystore.convert.frame_summary import FrameSummary, has_statistics
+from lazystore.convert.frame_summary import FrameSummary, Shares, SidePieces, has_statistics
 from lazystore.convert.overview_summary import OverviewSummary
 from lazystore.convert.watch import Watch
 from lazystore.errors import SourceError
@@ -19,8 +19,6 @@ from lazystore.protocols import SideArray, Source, SourceInfo
 from lazystore.schema import JSON, ArraySpec, Codec
 from lazystore.sources.video.packets import PacketSource
 
-type Shares = Callable[[], Iterator[Mapping[str, NDArray[Any]]]]
-type SidePieces = Callable[[], Iterable[NDArray[Any]]]
 type Side = list[tuple[ArraySpec, SidePieces]]
 
 # A side array is cut along axis 0 so that no piece is above this.

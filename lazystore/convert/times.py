@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lazystore.clock import MatchedTimes, match_times
-from lazystore.convert.timing import NoRecordsError
+from lazystore.convert.timing import NoRecordsError, place_in_recording
 from lazystore.errors import SourceError, UsageError
-from lazystore.protocols import PartSource, Source
+from lazystore.protocols import Source
 
 # Text is decoded a line at a time; a line longer than this is no table of times.
 MAX_LINE_CHARACTERS = 1_000_000
@@ -57,9 +57,7 @@ def given_times(times: Any, stream: Source, mismatch: str | None) -> MatchedTime
     SourceError, ClockError
         If the file, or the times, will not do.
     """
-    info, first_record = stream.info, 0
-    if isinstance(stream, PartSource):
-        info, first_record = stream.recording_info, stream.first_record
+    first_record, info = place_in_recording(stream, stream.info)
     if info.kind in ("events", "spikes", "intervals"):
         raise UsageError(f"times mean nothing for {info.kind}: every record has its own time")
     if isinstance(times, str | os.PathLike):

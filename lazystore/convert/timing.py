@@ -15,7 +15,7 @@ from lazystore.chunks import ceil_div
 from lazystore.clock import Clock
 from lazystore.errors import SourceError, UsageError
 from lazystore.overviews.levels import GROUP
-from lazystore.protocols import SourceInfo, Ticks
+from lazystore.protocols import PartSource, Source, SourceInfo, Ticks
 from lazystore.schema import JSON, ArraySpec, Codec
 
 type TimeSpan = tuple[float | None, float | None]
@@ -179,6 +179,16 @@ def regular_ticks(info: SourceInfo, rate_hz: float) -> Ticks:
     if info.ticks is None:
         raise UsageError(f"a rate means nothing for {info.kind}: every record has its own time")
     return Ticks(time_base=1 / Fraction(str(rate_hz)))
+
+
+def place_in_recording(stream: Source, info: SourceInfo) -> tuple[int, SourceInfo]:
+    """Where a stream begins in the recording that it is a part of, and what that is: 0 and `info` if of none.
+
+    Parts of a recording are on its clock, and each takes its share of the times given for all.
+    """
+    if isinstance(stream, PartSource):
+        return stream.first_record, stream.recording_info
+    return 0, info
 
 
 class NoRecordsError(UsageError):

@@ -108,7 +108,7 @@ class FrameDecoder:
         self._cut = frozenset(frames.cut_frames())
         self._suspect = {frames.seek_index(frame) for frame in self._cut}
         # A picture that stands alone needs none before it, however many of them are damaged.
-        self._damaged = {frames.seek_index(i) for i in damaged if len(frames.group_of(i)) > 1}
+        self._damaged = frames.shared_groups(damaged)
         self.broken_packets: set[int] = set()
         """Packets that the decoder refused, or whose checksums do not fit."""
         self.decoded_frames = 0

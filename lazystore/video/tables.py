@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,13 @@ class FrameTable:
         after = index + 1
         stop = int(self.seek_frame[after]) if after < len(self.seek_frame) else len(self)
         return range(int(self.seek_frame[index]), stop)
+
+    def shared_groups(self, frames: Iterable[int]) -> set[int]:
+        """Numbers of the groups of some frames, less those that are a single frame."""
+        wanted = np.fromiter(frames, np.int64)
+        numbers = np.unique(np.searchsorted(self.seek_frame, wanted, side="right") - 1)
+        lengths = np.diff(self.seek_frame, append=len(self))
+        return set(numbers[lengths[numbers] > 1].tolist())
 
     def coded_group(self, packet: int) -> int:
         """Number of the last seek point that a packet does not come before."""

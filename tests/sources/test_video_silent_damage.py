@@ -156,7 +156,7 @@ def test_what_cameras_do_is_no_damage(oddity: object, tmp_path: Path) -> None:
         out = writing.add_stream_from_template(stream)
         for packet in reading.demux(stream):
             if packet.size:
-                odd = av.Packet(oddity(bytes(packet)))  # type: ignore[operator]
+                odd = av.Packet(oddity(bytes(packet)))
                 odd.stream, odd.pts, odd.dts = out, packet.pts, packet.dts
                 odd.time_base, odd.is_keyframe = packet.time_base, True
                 writing.mux(odd)
